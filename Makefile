@@ -1,0 +1,63 @@
+# Freya Push. `make run` and `make test` need nothing but make and Python 3.11 or newer.
+#
+#   make setup   .venv with everything pinned in requirements.lock
+#   make run     the server on 127.0.0.1:8080, with its own PostgreSQL
+#   make test    format, lint, types, tests
+#   make fmt     format, and fix what the linter can
+#   make lock    resolve the dependencies of pyproject.toml anew
+#   make clean   remove .venv and caches (never data)
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The interpreter that builds .venv: PYTHON=/path/to/python, or the first new enough one found.
+PYTHON ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+UV := $(VENV)/lock-tools/bin/uv
+
+.PHONY: help setup run test lock fmt clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml tools/setup.sh
+	@PYTHON="$(PYTHON)" sh tools/setup.sh $(VENV)
+	@touch $@
+
+# Prints the address, a token to try, and the next line to type. Arguments: make run ARGS="--port 9000"
+run: setup
+	$(BIN)/python -m server serve $(ARGS)
+
+# Arguments for pytest alone: make test ARGS="-k resume"
+test: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest $(ARGS)
+
+fmt: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# One resolution for every platform and Python; the server's lock is the same one without the tests' tools.
+# Upgrades everything: make lock ARGS=--upgrade
+COMPILE := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+lock: $(UV)
+	$(COMPILE) --extra server --extra otel --extra test --output-file requirements.lock $(ARGS)
+	$(COMPILE) --extra server --extra otel --constraints requirements.lock --output-file requirements-server.lock
+	@! grep -nE '://|^ *(-i|-f|--index|--extra-index|--find-links|--trusted)|@ ' requirements.lock requirements-server.lock \
+		|| { echo 'make lock: a lock names a package host or a path; it must not' >&2; exit 1; }
+
+$(UV): $(STAMP)
+	$(BIN)/python -m venv $(VENV)/lock-tools
+	$(VENV)/lock-tools/bin/python -m pip install --quiet uv
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
