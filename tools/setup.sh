@@ -47,7 +47,7 @@ fi
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
 
 say "make setup: installing what requirements.lock names (a minute or two the first time)"
-pip install --quiet --require-hashes -r requirements.lock
+pip install --quiet --no-deps --require-hashes -r requirements.lock
 # The project itself, as a path entry; the lock already brought its dependencies and its build backend.
 pip install --quiet --no-deps --no-build-isolation --no-index --editable .
 
