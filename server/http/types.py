@@ -27,8 +27,9 @@ class ListenerKind(Enum):
 class HttpRequest:
     """A request whose head has been read whole. Bodies are not read: only GET and HEAD get this far.
 
-    `path` is the target's path, percent-decoded once, starting with "/"; `query` the raw text behind "?" ("" without
-    one); `headers` have lower-case names, repeated ones joined by ", "; `peer` is the client's address as text.
+    `path` is the target's path, percent-decoded once, starting with "/"; `query` the raw text behind "?" (""
+    without one); `headers` have lower-case names, repeated ones joined by ", "; `peer` is the address the
+    request came from.
     """
 
     method: str
