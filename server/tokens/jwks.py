@@ -80,7 +80,7 @@ class PublishedKeys:
             await self._read_or_log()
 
     async def read_anew(self) -> None:
-        """Reads the set now, unless that was tried moments ago; callers at the same time share one reading."""
+        """Reads the set now, unless that was tried moments ago; callers at one time share a reading."""
         asked_at = self._monotonic()
         async with self._lock:
             if self._tried_at >= asked_at or asked_at - self._tried_at < READ_ANEW_EVERY_S:

@@ -79,7 +79,7 @@ class TokenKey:
 
     @classmethod
     def asymmetric(cls, kid: str, key: PublicKey | PrivateKey) -> TokenKey:
-        """A key of the algorithm that its kind is for. Raises MalformedKeys for other curves and short RSA."""
+        """A key of the algorithm that its kind is for. MalformedKeys for other curves and short RSA."""
         private = (
             key if isinstance(key, EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey) else None
         )
