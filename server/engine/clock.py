@@ -1,0 +1,70 @@
+"""Time as the engine sees it: a seam, so that tests turn the hands themselves.
+
+Nothing in a feed reads the time in any other way, timeouts included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Protocol
+
+from anyio import CancelScope
+
+__all__ = ["Clock", "SystemClock", "Timer", "expire_after"]
+
+
+class Timer(Protocol):
+    """A call that is still to come."""
+
+    def cancel(self) -> None:
+        """Takes the call back. Harmless when it has been made, or was taken back before."""
+        ...
+
+
+class Clock(Protocol):
+    """Two hands and an alarm. `monotonic` never goes back and has no meaning but in differences."""
+
+    def now(self) -> datetime:
+        """The wall clock, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds from an unnamed beginning."""
+        ...
+
+    def call_later(self, delay_s: float, fn: Callable[[], object]) -> Timer:
+        """Calls `fn` on the event loop after `delay_s` seconds, never before this call has returned."""
+        ...
+
+
+class SystemClock:
+    """The real time, and the alarm of the running event loop."""
+
+    __slots__ = ()
+
+    def now(self) -> datetime:
+        """The wall clock, in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds from an unnamed beginning."""
+        return monotonic()
+
+    def call_later(self, delay_s: float, fn: Callable[[], object]) -> Timer:
+        """Calls `fn` on the running event loop after `delay_s` seconds."""
+        return asyncio.get_running_loop().call_later(max(0.0, delay_s), fn)
+
+
+@contextmanager
+def expire_after(clock: Clock, seconds: float) -> Generator[CancelScope]:
+    """`anyio.move_on_after` by a clock of ours: afterwards `cancelled_caught` says whether time ran out."""
+    with CancelScope() as scope:
+        timer = clock.call_later(seconds, scope.cancel)
+        try:
+            yield scope
+        finally:
+            timer.cancel()
