@@ -1,0 +1,428 @@
+"""The database: a pool of connections, transactions in the user's order, and nothing that waits for ever.
+
+A write opens with raising the user's `seq`. That row is the user's write lock, and the number the place of
+the write in the user's order: two writes of one user never overlap, on whatever replica. Reads are one
+statement (its own snapshot) or a `read()` (one snapshot for several).
+
+Every operation has `timeout_s` in all, waiting for a connection included. What has not written yet is
+repeated on a fresh connection until then, so that a restart of PostgreSQL shows as a short delay. When the
+answer to a COMMIT is lost, the database is asked what became of the transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol, Self, TypeVar, cast
+
+import anyio
+import asyncpg
+
+from protocol.ids import UserId
+from storage.connection import ConnectionLost, Driver, Row, Tx, connect_failure, translated
+from storage.errors import StorageUnavailable
+from storage.migrate import check_schema
+
+__all__ = ["Database", "PoolStatistics", "ReadTx", "WriteTx"]
+
+T = TypeVar("T")
+
+# Of the whole patience: work until COMMIT, then COMMIT itself; the rest is for learning a lost one's fate.
+_WORK_SHARE: Final = 0.7
+_COMMIT_SHARE: Final = 0.9
+# A connection that does not come to rest in this time after a rollback is thrown away.
+_CLEANUP_S: Final = 1.0
+_PAUSE_FIRST_S: Final = 0.02
+_PAUSE_MOST_S: Final = 0.25
+# `xid8`, which tells what became of a lost COMMIT, and `pg_xact_status` with it.
+_OLDEST_SERVER: Final = 14
+
+
+class ReadTx(Tx):
+    """One snapshot: everything read through it is of one moment."""
+
+    __slots__ = ()
+
+
+class WriteTx(Tx):
+    """A write under way: committed when its block ends, rolled back when the block raises.
+
+    `seq` is this write's place in the order of its user (of the global row, where `user` is None). A row
+    that carries a version carries this number.
+    """
+
+    __slots__ = ("seq", "user")
+
+    def __init__(self, driver: Driver, user: UserId | None, seq: int) -> None:
+        super().__init__(driver)
+        self.user = user
+        self.seq = seq
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    """The pool as it is now. `waiting` counts operations without a connection, `lost` connections that
+    failed since the start, `commits_unknown` writes whose fate could not be learnt; `trouble` is why the
+    last attempt failed, or None since one has succeeded."""
+
+    size: int
+    idle: int
+    maximum: int
+    waiting: int
+    lost: int
+    commits_unknown: int
+    trouble: str | None
+
+
+class _Pool(Protocol):
+    """As much of the driver's pool as we use; it is untyped."""
+
+    async def acquire(self) -> _Pooled: ...
+    async def release(self, connection: _Pooled) -> None: ...
+    async def close(self) -> None: ...
+    def terminate(self) -> None: ...
+    def get_size(self) -> int: ...
+    def get_idle_size(self) -> int: ...
+    def get_max_size(self) -> int: ...
+
+
+class _Pooled(Driver, Protocol):
+    def get_server_version(self) -> tuple[int, ...]: ...
+
+
+class Database:
+    """What everything that reads or writes stored rows is handed. Safe for any number of tasks at once.
+
+    It is a `Runner` itself: `fetch` and `fetch_one` are single reads, repeated where a connection is lost;
+    `run` is a single statement that writes, never repeated once it was sent.
+    """
+
+    def __init__(self, pool: _Pool, dsn: str, timeout_s: float) -> None:
+        self._pool = pool
+        self._dsn = dsn
+        self._timeout_s = timeout_s
+        self._waiting = 0
+        self._lost = 0
+        self._commits_unknown = 0
+        self._trouble: str | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        dsn: str,
+        *,
+        pool_size: int = 10,
+        timeout_s: float = 5.0,
+        application_name: str = "freya-push",
+    ) -> AsyncGenerator[Self]:
+        """Connect, check the schema, and close everything at the end of the block.
+
+        Raises StorageUnavailable (which server, and why) when it does not answer within `timeout_s`,
+        MigrationNeeded or SchemaTooNew when its schema is not one this code can work with.
+        """
+        pool = await _make_pool(dsn, pool_size, timeout_s, application_name)
+        database = cls(pool, dsn, timeout_s)
+        try:
+            await database._check_server()
+            yield database
+        finally:
+            await _close(database._pool)
+
+    @asynccontextmanager
+    async def write(self, user: UserId) -> AsyncGenerator[WriteTx]:
+        """A write of this user's rows, alone among the user's writes, committed when the block ends.
+
+        Creates the user's row if there is none. Raises StorageUnavailable: "none" where nothing was
+        written, "unknown" where the COMMIT's fate could not be learnt. Any exception from the block rolls
+        back and passes. Cancellation before the COMMIT rolls back; from the COMMIT on it waits for it.
+        """
+        async with self._transaction(lambda tx: _raise_user(tx, user)) as (driver, seq):
+            yield WriteTx(driver, user, seq)
+
+    @asynccontextmanager
+    async def write_global(self) -> AsyncGenerator[WriteTx]:
+        """The same for what belongs to no user, provider settings and revocations, under the global seq."""
+        async with self._transaction(_raise_global) as (driver, seq):
+            yield WriteTx(driver, None, seq)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncGenerator[ReadTx]:
+        """One snapshot for several queries. Raises StorageUnavailable("none")."""
+        with anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s) as patience:
+            driver, _ = await self._start(_begin_snapshot)
+            try:
+                yield ReadTx(driver)
+            finally:
+                await self._give_back(driver, clean=False)
+            return
+        raise self._too_late(patience)
+
+    async def fetch(self, query: str, *args: object) -> list[Row]:
+        """One reading statement. Repeated if the connection is lost; raises StorageUnavailable("none")."""
+        with anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s) as patience:
+            driver, rows = await self._start(lambda tx: tx.fetch(query, *args))
+            await self._give_back(driver, clean=True)
+            return rows
+        raise self._too_late(patience)
+
+    async def fetch_one(self, query: str, *args: object) -> Row | None:
+        """The first row of one reading statement, or None. Repeated and raises like `fetch`."""
+        rows = await self.fetch(query, *args)
+        return rows[0] if rows else None
+
+    async def run(self, query: str, *args: object) -> list[Row]:
+        """One writing statement, its own transaction; not repeated once it was sent.
+
+        Raises StorageUnavailable, "unknown" where the answer was lost. A cancelled call may have written.
+        """
+        sent = False
+        with anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s) as patience:
+            driver, _ = await self._start(_nothing)
+            sent = True
+            try:
+                rows = await Tx(driver).fetch(query, *args)
+            except BaseException as error:
+                await self._give_back(driver, clean=False)
+                if isinstance(error, ConnectionLost):
+                    raise self._unknown(error.reason) from error
+                raise
+            await self._give_back(driver, clean=True)
+            return rows
+        raise self._unknown("no answer in time") if sent else self._too_late(patience)
+
+    async def differing(self, pairs: Sequence[tuple[UserId, int]]) -> list[tuple[UserId, int]]:
+        """Of these users with the seq somebody holds, those whose stored seq is another, with that one.
+
+        A user without a row counts as seq 0. One query, however many.
+        """
+        rows = await self.fetch(_DIFFERING, [user for user, _ in pairs], [seq for _, seq in pairs])
+        return [(UserId(user), seq) for user, seq in rows]
+
+    async def global_seq(self) -> int:
+        """The place of the last write that belongs to no user."""
+        row = await self.fetch_one("SELECT seq FROM global_seq")
+        return 0 if row is None else int(row[0])
+
+    def statistics(self) -> PoolStatistics:
+        pool = self._pool
+        return PoolStatistics(
+            size=pool.get_size(),
+            idle=pool.get_idle_size(),
+            maximum=pool.get_max_size(),
+            waiting=self._waiting,
+            lost=self._lost,
+            commits_unknown=self._commits_unknown,
+            trouble=self._trouble,
+        )
+
+    # -- inside
+
+    @asynccontextmanager
+    async def _transaction(
+        self, opening: Callable[[Tx], Awaitable[tuple[int, str]]]
+    ) -> AsyncGenerator[tuple[Driver, int]]:
+        start = anyio.current_time()
+        with anyio.CancelScope(deadline=start + self._timeout_s * _WORK_SHARE) as patience:
+            driver, (seq, xid) = await self._start(opening)
+            try:
+                yield driver, seq
+            except BaseException:
+                await self._give_back(driver, clean=False)
+                raise
+            # Nothing may wait between here and the shield of the COMMIT, or a cancellation could slip in
+            # while the connection is ours and its transaction open.
+            patience.deadline = float("inf")
+            await self._commit(driver, xid, start)
+            return
+        raise self._too_late(patience)
+
+    async def _start(self, first: Callable[[Tx], Awaitable[T]]) -> tuple[_Pooled, T]:
+        """A connection on which `first` has succeeded, and its answer. Tries until it is cancelled."""
+        pause = _PAUSE_FIRST_S
+        while True:
+            try:
+                return await self._attempt(first)
+            except ConnectionLost as error:
+                self._lost += 1
+                self._trouble = error.reason
+            await anyio.sleep(pause)
+            pause = min(pause * 2, _PAUSE_MOST_S)
+
+    async def _attempt(self, first: Callable[[Tx], Awaitable[T]]) -> tuple[_Pooled, T]:
+        driver = await self._acquire()
+        try:
+            answer = await first(Tx(driver))
+        except BaseException:
+            await self._give_back(driver, clean=False)
+            raise
+        self._trouble = None
+        return driver, answer
+
+    async def _acquire(self) -> _Pooled:
+        self._waiting += 1
+        try:
+            return await self._pool.acquire()
+        except Exception as error:
+            raise connect_failure(self._dsn, error) from error
+        finally:
+            self._waiting -= 1
+
+    async def _give_back(self, driver: _Pooled, *, clean: bool) -> None:
+        """The connection returns to the pool with no transaction open, or is thrown away. Never raises."""
+        with anyio.move_on_after(_CLEANUP_S, shield=True):
+            try:
+                if not clean:
+                    await driver.execute("ROLLBACK")
+                await self._pool.release(driver)
+            except BaseException as error:
+                _throw_away(driver)
+                # Whatever broke the clean-up broke that connection only; but a cancellation is the scope's.
+                if not isinstance(error, Exception):
+                    raise
+
+    async def _commit(self, driver: _Pooled, xid: str, start: float) -> None:
+        with anyio.CancelScope(shield=True):
+            reason = "no answer in time"
+            with anyio.CancelScope(deadline=start + self._timeout_s * _COMMIT_SHARE):
+                try:
+                    done = await driver.execute("COMMIT")
+                except Exception as error:
+                    ours = translated(error)
+                    if not isinstance(ours, ConnectionLost):
+                        # It was answered: refused, and so rolled back.
+                        await self._give_back(driver, clean=False)
+                        raise ours from error
+                    reason = ours.reason
+                else:
+                    await self._give_back(driver, clean=True)
+                    # A transaction in which a statement had failed is rolled back, whatever is asked.
+                    if done != "COMMIT":
+                        raise StorageUnavailable("none", "the transaction had failed")
+                    return
+            _throw_away(driver)
+            await self._learn(xid, reason, start + self._timeout_s)
+
+    async def _learn(self, xid: str, reason: str, deadline: float) -> None:
+        """Return if the transaction was committed, else raise what is known of it."""
+        self._lost += 1
+        fate: object = None
+        with anyio.CancelScope(deadline=deadline):
+            fate = await self._fate(xid)
+        if fate == "committed":
+            return
+        raise StorageUnavailable("none", reason) if fate == "aborted" else self._unknown(reason)
+
+    async def _fate(self, xid: str) -> object:
+        try:
+            while True:
+                row = await self.fetch_one("SELECT pg_xact_status($1::text::xid8)", xid)
+                if row is None or row[0] != "in progress":
+                    return row and row[0]
+                await anyio.sleep(_PAUSE_MOST_S)
+        except (StorageUnavailable, asyncpg.PostgresError):
+            # The latter: the server that took over has never heard of this transaction.
+            return None
+
+    async def _check_server(self) -> None:
+        with anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s) as patience:
+            driver, _ = await self._start(check_schema)
+            version = driver.get_server_version()
+            await self._give_back(driver, clean=True)
+            if version[0] < _OLDEST_SERVER:
+                raise StorageUnavailable(
+                    "none", f"PostgreSQL {version[0]} is too old: {_OLDEST_SERVER} or newer is needed"
+                )
+            return
+        raise self._too_late(patience)
+
+    def _too_late(self, patience: anyio.CancelScope) -> StorageUnavailable:
+        assert patience.cancelled_caught
+        return StorageUnavailable("none", self._trouble or f"no answer within {self._timeout_s:g} s")
+
+    def _unknown(self, reason: str) -> StorageUnavailable:
+        self._commits_unknown += 1
+        return StorageUnavailable("unknown", reason)
+
+
+_RAISE_USER: Final = (
+    "UPDATE users SET seq = seq + 1 WHERE user_id = $1 RETURNING seq, pg_current_xact_id()::text"
+)
+# Above every user that was ever deleted, see the table. (The floor is read before a deletion that is under
+# way at this moment has raised it only if the user was created and deleted again meanwhile.)
+_CREATE_USER: Final = """
+    INSERT INTO users (user_id, seq) SELECT $1, user_floor + 1 FROM global_seq
+    ON CONFLICT (user_id) DO UPDATE SET seq = users.seq + 1
+    RETURNING seq, pg_current_xact_id()::text"""
+_RAISE_GLOBAL: Final = "UPDATE global_seq SET seq = seq + 1 RETURNING seq, pg_current_xact_id()::text"
+_DIFFERING: Final = """
+    SELECT held.user_id, coalesce(users.seq, 0)
+    FROM unnest($1::text[], $2::bigint[]) AS held (user_id, seq)
+    LEFT JOIN users ON users.user_id = held.user_id
+    WHERE coalesce(users.seq, 0) <> held.seq"""
+
+
+async def _raise_user(tx: Tx, user: UserId) -> tuple[int, str]:
+    await tx.command("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+    row = await tx.fetch_one(_RAISE_USER, user) or await tx.fetch_one(_CREATE_USER, user)
+    assert row is not None
+    return int(row[0]), str(row[1])
+
+
+async def _raise_global(tx: Tx) -> tuple[int, str]:
+    await tx.command("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+    row = await tx.fetch_one(_RAISE_GLOBAL)
+    assert row is not None
+    return int(row[0]), str(row[1])
+
+
+async def _begin_snapshot(tx: Tx) -> None:
+    await tx.command("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+
+async def _nothing(_: Tx) -> None:
+    return
+
+
+async def _make_pool(dsn: str, size: int, timeout_s: float, application_name: str) -> _Pool:
+    server_ms = str(round(timeout_s * 1000))
+    pool = await asyncpg.create_pool(  # pyright: ignore[reportUnknownMemberType] -- the driver is untyped
+        dsn,
+        min_size=0,
+        max_size=size,
+        timeout=timeout_s * _WORK_SHARE * 0.9,
+        command_timeout=timeout_s,
+        reset=_keep_as_it_is,
+        server_settings={
+            "application_name": application_name,
+            # For the case that we are gone, or cut off, and cannot give up by ourselves.
+            "statement_timeout": server_ms,
+            "lock_timeout": server_ms,
+            "idle_in_transaction_session_timeout": str(round(timeout_s * 2000)),
+            # Every statement here finds its rows by key. A plan made while the tables were still empty
+            # would read them whole, and a busy connection keeps its plans.
+            "enable_seqscan": "off",
+            "jit": "off",
+        },
+    )
+    return cast("_Pool", pool)
+
+
+async def _keep_as_it_is(_: object) -> None:
+    """Nothing of a session is ever changed but by BEGIN, so the pool's own reset would be a wasted trip."""
+
+
+def _throw_away(driver: Driver) -> None:
+    try:
+        driver.terminate()
+    except asyncpg.InterfaceError:
+        # The pool has taken it back already.
+        return
+
+
+async def _close(pool: _Pool) -> None:
+    with anyio.move_on_after(_CLEANUP_S, shield=True):
+        await pool.close()
+        return
+    pool.terminate()
