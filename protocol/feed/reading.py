@@ -6,18 +6,18 @@ passed over. What must be there and isn't, or is of another type, is a ValueErro
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final, TypeVar
 
 from protocol import times
 from protocol.frozen import JsonObject, JsonValue, NotJson
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
 __all__ = [
     "as_object",
     "as_text",
+    "items",
+    "list_of",
     "moment",
     "moment_or_none",
     "number_or_none",
@@ -27,6 +27,8 @@ __all__ = [
     "text_or_none",
     "texts",
 ]
+
+T = TypeVar("T")
 
 _MISSING: Final = NotJson("missing")
 
@@ -44,7 +46,7 @@ def text_or_none(obj: JsonObject, key: str) -> str | None:
 
 def texts(obj: JsonObject, key: str) -> tuple[str, ...]:
     """A member that is a list of strings; absent is empty."""
-    return tuple(as_text(value, key, index) for index, value in enumerate(_items(obj, key)))
+    return tuple(as_text(value, key, index) for index, value in enumerate(items(obj, key)))
 
 
 def moment(obj: JsonObject, key: str) -> datetime:
@@ -76,8 +78,23 @@ def object_or_none(obj: JsonObject, key: str) -> JsonObject | None:
 
 def objects(obj: JsonObject, key: str) -> Iterator[tuple[int, JsonObject]]:
     """A member that is a list of objects, each with its index; absent is empty."""
-    for index, value in enumerate(_items(obj, key)):
+    for index, value in enumerate(items(obj, key)):
         yield index, as_object(value, key, index)
+
+
+def list_of(obj: JsonObject, key: str, read: Callable[[JsonObject], T]) -> tuple[T, ...]:
+    """A member that is a list of objects, each read by `read`; absent is empty."""
+    return tuple([_read_one(read, value, key, index) for index, value in objects(obj, key)])
+
+
+def items(obj: JsonObject, key: str) -> Sequence[JsonValue]:
+    """A member that is a list of anything; absent is empty."""
+    value = obj.get(key)
+    if value is None:
+        return ()
+    if isinstance(value, list):
+        return value
+    raise NotJson("not a list", (key,))
 
 
 def as_text(value: JsonValue, *path: str | int) -> str:
@@ -87,7 +104,7 @@ def as_text(value: JsonValue, *path: str | int) -> str:
     raise NotJson("not a string", path)
 
 
-def as_object(value: JsonValue, *path: str | int) -> Mapping[str, JsonValue]:
+def as_object(value: JsonValue, *path: str | int) -> JsonObject:
     """`value`, which must be an object; `path` says where it stands."""
     if isinstance(value, dict):
         return value
@@ -101,13 +118,11 @@ def _required(obj: JsonObject, key: str) -> JsonValue:
     return value
 
 
-def _items(obj: JsonObject, key: str) -> list[JsonValue]:
-    value = obj.get(key)
-    if value is None:
-        return []
-    if isinstance(value, list):
-        return value
-    raise NotJson("not a list", (key,))
+def _read_one(read: Callable[[JsonObject], T], value: JsonObject, key: str, index: int) -> T:
+    try:
+        return read(value)
+    except NotJson as wrong:
+        raise wrong.below(index).below(key) from None
 
 
 def _time(value: str, key: str) -> datetime:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import blake2b
 from itertools import chain
-from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import orjson
 
@@ -16,7 +16,7 @@ from protocol.feed.parts import ContextEntry, Group, SourceError
 from protocol.frozen import JsonObject, NotJson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 __all__ = ["FeedState", "sorted_context"]
 
@@ -24,8 +24,6 @@ DIGEST_SIZE: Final = 12
 
 # The time of a run is in every run's context; as content it would make every state a new one.
 _TIME_KEY: Final = b'["time"]'
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +75,15 @@ class FeedState:
     @classmethod
     def from_wire(cls, obj: JsonObject) -> FeedState:
         """Reads the params of a `feed.snapshot`. Raises ValueError that names the path."""
-        items = _read(obj, "items", FeedItem.from_wire)
+        items = reading.list_of(obj, "items", FeedItem.from_wire)
         if len({item.id for item in items}) != len(items):
             raise NotJson("two items of one id", ("items",))
         return cls(
             items,
-            _read(obj, "groups", Group.from_wire),
-            _read(obj, "errors", SourceError.from_wire),
+            reading.list_of(obj, "groups", Group.from_wire),
+            reading.list_of(obj, "errors", SourceError.from_wire),
             reading.texts(obj, "pending"),
-            sorted_context(_read(obj, "context", ContextEntry.from_wire)),
+            sorted_context(reading.list_of(obj, "context", ContextEntry.from_wire)),
         )
 
 
@@ -110,14 +108,3 @@ def _digest(state: FeedState) -> bytes:
     # JSON texts one after another, each on its own line: none holds a raw line feed.
     parts = chain((item.digest for item in state.items), (b"\n".join([rest, *entries]),))
     return blake2b(b"".join(parts), digest_size=DIGEST_SIZE).digest()
-
-
-def _read(obj: JsonObject, key: str, read: Callable[[JsonObject], T]) -> tuple[T, ...]:
-    return tuple([_read_one(key, index, value, read) for index, value in reading.objects(obj, key)])
-
-
-def _read_one(key: str, index: int, obj: JsonObject, read: Callable[[JsonObject], T]) -> T:
-    try:
-        return read(obj)
-    except NotJson as wrong:
-        raise wrong.below(index).below(key) from None
