@@ -1,0 +1,114 @@
+"""Who needs whom: the order in which sources are asked and shown, and who cannot run. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from heapq import heapify, heappop, heappush
+from typing import TypeAlias
+
+from protocol.ids import SourceId
+
+__all__ = ["Blocked", "Needs", "Plan", "plan"]
+
+Needs: TypeAlias = "tuple[tuple[SourceId, tuple[SourceId, ...]], ...]"
+"""Every source with its dependencies, in registration order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Why a source cannot run: `by` is the dependency at fault, `cycle` the way round, if it is one."""
+
+    by: SourceId
+    cycle: tuple[SourceId, ...] = ()
+    missing: bool = False
+
+    @property
+    def reason(self) -> str:
+        """The sentence for a settings screen."""
+        if self.cycle:
+            return f"needs itself: {' -> '.join((*self.cycle, self.cycle[0]))}"
+        if self.missing:
+            return f"needs {self.by}, which is off or missing"
+        return f"needs {self.by}, which is blocked"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One arrangement of a set of sources."""
+
+    order: tuple[SourceId, ...]
+    """Those that can run, dependencies first, else in registration order."""
+    blocked: Mapping[SourceId, Blocked]
+    """Those that cannot."""
+    dependents: Mapping[SourceId, tuple[SourceId, ...]]
+    """For each that can run and is needed: all that need it, also through others, in order."""
+
+
+# Most users have one of a few sets of sources, and share the plan for it.
+@lru_cache(maxsize=1024)
+def plan(needs: Needs) -> Plan:
+    """Arranges the sources. One that needs something missing, something blocked or itself is blocked; all
+    others are ordered topologically, ties in the order given."""
+    known = dict(needs)
+    order = tuple(_ordered(known))
+    running = set(order)
+    blocked = {name: _why(name, known, running) for name in known if name not in running}
+    return Plan(order, blocked, _dependents(order, known))
+
+
+def _ordered(known: Mapping[SourceId, Sequence[SourceId]]) -> Iterator[SourceId]:
+    """Kahn's algorithm; the heap makes the earliest registered of those that are ready come next."""
+    place = {name: index for index, name in enumerate(known)}
+    names = tuple(known)
+    waits = {name: len(set(needed)) for name, needed in known.items()}
+    needed_by: dict[SourceId, list[SourceId]] = {}
+    for name, needed in known.items():
+        for dependency in set(needed):
+            needed_by.setdefault(dependency, []).append(name)
+    ready = [place[name] for name, count in waits.items() if not count]
+    heapify(ready)
+    while ready:
+        name = names[heappop(ready)]
+        yield name
+        for dependent in needed_by.get(name, ()):
+            waits[dependent] -= 1
+            if not waits[dependent]:
+                heappush(ready, place[dependent])
+
+
+def _why(name: SourceId, known: Mapping[SourceId, Sequence[SourceId]], running: set[SourceId]) -> Blocked:
+    for dependency in known[name]:
+        if dependency not in known:
+            return Blocked(dependency, missing=True)
+    if cycle := _way_back(name, known):
+        return Blocked(cycle[1] if len(cycle) > 1 else name, cycle)
+    return Blocked(next(dependency for dependency in known[name] if dependency not in running))
+
+
+def _way_back(name: SourceId, known: Mapping[SourceId, Sequence[SourceId]]) -> tuple[SourceId, ...]:
+    """The shortest cycle through `name`, beginning there; empty if there is none."""
+    ways: list[tuple[SourceId, ...]] = [(name,)]
+    seen: set[SourceId] = set()
+    for way in ways:
+        for dependency in known.get(way[-1], ()):
+            if dependency == name:
+                return way
+            if dependency not in seen:
+                seen.add(dependency)
+                ways.append((*way, dependency))
+    return ()
+
+
+def _dependents(
+    order: Sequence[SourceId], known: Mapping[SourceId, Sequence[SourceId]]
+) -> Mapping[SourceId, tuple[SourceId, ...]]:
+    reach: dict[SourceId, set[SourceId]] = {}
+    for name in order:
+        reach[name] = {far for near in known[name] for far in (near, *reach[near])}
+    dependents: dict[SourceId, list[SourceId]] = {}
+    for name in order:
+        for needed in reach[name]:
+            dependents.setdefault(needed, []).append(name)
+    return {name: tuple(those) for name, those in dependents.items()}
