@@ -44,7 +44,8 @@ def _row(name: str, info: FieldInfo) -> str:
 
 
 def _default(info: FieldInfo) -> str:
-    match info.default:
+    default: object = info.default
+    match default:
         case None | () | "":
             return ""
         case SecretStr():
@@ -52,7 +53,7 @@ def _default(info: FieldInfo) -> str:
         case bool() as switch:
             return f"`{int(switch)}`"
         case tuple():
-            return f"`{','.join(cast('tuple[str, ...]', info.default))}`"
+            return f"`{','.join(cast('tuple[str, ...]', default))}`"
         case Path() as path:
             return f"`{path}`"
         case value:

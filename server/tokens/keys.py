@@ -86,6 +86,15 @@ class TokenKey:
         public = cast("PublicKey", key) if private is None else private.public_key()
         return cls(kid, algorithm_of(kid, public), public, private)
 
+    def public_entry(self) -> str:
+        """The text form of what others need to check our signatures. Raises MalformedKeys: HS256 has no
+        such.
+        """
+        if isinstance(self.verifies, bytes):
+            raise MalformedKeys(f"key {self.kid}: whoever can check an HS256 signature can also make one")
+        der = self.verifies.public_bytes(pem.Encoding.DER, pem.PublicFormat.SubjectPublicKeyInfo)
+        return f"{self.kid}:{self.algorithm}:{base64.b64encode(der).decode()}"
+
 
 class TokenKeys:
     """An immutable set of keys in order."""
