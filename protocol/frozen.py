@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
+from types import NoneType
 from typing import Final, Never, TypeAlias, cast, overload
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "JsonValue",
     "NotJson",
     "freeze",
+    "freeze_shape",
     "thaw",
 ]
 
@@ -27,6 +29,7 @@ JsonObject: TypeAlias = "Mapping[str, JsonValue]"
 # Deeper than any real item or config; far below where encoders and recursive readers give up.
 MAX_DEPTH: Final = 64
 
+_TOO_DEEP: Final = f"nested deeper than {MAX_DEPTH} levels"
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
 
@@ -90,6 +93,14 @@ class FrozenList(list[JsonValue]):
         return FrozenList, (list(self),)
 
 
+# Types whose values are kept as they are.
+_KEPT: Final[frozenset[type]] = frozenset({str, int, bool, NoneType, FrozenDict, FrozenList})
+
+
+# The way past a frozen dict's own refusal, for this module alone.
+_set: Final = dict[str, JsonValue].__setitem__
+
+
 @overload
 def freeze(value: Mapping[str, object]) -> FrozenDict: ...
 @overload
@@ -108,6 +119,15 @@ def freeze(value: object) -> JsonValue:
     return _freeze(value, MAX_DEPTH)
 
 
+def freeze_shape(value: object) -> JsonValue:
+    """As `freeze`, at a third of the cost, for a value that is encoded right after.
+
+    What orjson refuses by itself is left to it (keys that are not strings, integers beyond 64 bits, lone
+    surrogates), and so is U+0000, which shows in the bytes. The errors name no path.
+    """
+    return _shape(value, MAX_DEPTH)
+
+
 def thaw(value: JsonValue) -> JsonValue:
     """A deep copy in plain dicts and lists, free to be changed."""
     if isinstance(value, Mapping):
@@ -115,6 +135,26 @@ def thaw(value: JsonValue) -> JsonValue:
     if isinstance(value, (list, tuple)):
         return [thaw(inner) for inner in value]
     return value
+
+
+def _shape(value: object, room: int) -> JsonValue:
+    kind = type(value)
+    if kind in _KEPT:
+        return cast("JsonValue", value)
+    if kind is dict:
+        if not room:
+            raise NotJson(_TOO_DEEP)
+        source = cast("dict[str, object]", value)
+        frozen = FrozenDict(cast("dict[str, JsonValue]", value))
+        for key, inner in source.items():
+            if type(inner) not in _KEPT:
+                _set(frozen, key, _shape(inner, room - 1))
+        return frozen
+    if kind is list or kind is tuple:
+        if not room:
+            raise NotJson(_TOO_DEEP)
+        return FrozenList([_shape(inner, room - 1) for inner in cast("Sequence[object]", value)])
+    return _freeze(value, room)
 
 
 def _freeze(value: object, room: int) -> JsonValue:
@@ -151,7 +191,7 @@ def _freeze_rare(value: object, room: int) -> JsonValue:
 
 def _freeze_dict(value: Mapping[object, object], room: int) -> FrozenDict:
     if not room:
-        raise NotJson(f"nested deeper than {MAX_DEPTH} levels")
+        raise NotJson(_TOO_DEEP)
     frozen: dict[str, JsonValue] = {}
     for key, inner in value.items():
         if not isinstance(key, str):
@@ -165,7 +205,7 @@ def _freeze_dict(value: Mapping[object, object], room: int) -> FrozenDict:
 
 def _freeze_list(value: Sequence[object], room: int) -> FrozenList:
     if not room:
-        raise NotJson(f"nested deeper than {MAX_DEPTH} levels")
+        raise NotJson(_TOO_DEEP)
     frozen: list[JsonValue] = []
     for index, inner in enumerate(value):
         try:

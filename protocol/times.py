@@ -10,12 +10,17 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-__all__ = ["from_ms", "from_wire", "to_ms", "to_wire", "utc_ms"]
+import orjson
+
+__all__ = ["from_ms", "from_wire", "to_ms", "to_wire", "utc"]
 
 # RFC 3339, section 5.6. `fromisoformat` takes far more (bare dates, week dates, local times).
 _RFC3339: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
+
+
+_WHOLE_SECONDS: Final = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
 
 
 def to_wire(when: datetime) -> str:
@@ -24,28 +29,28 @@ def to_wire(when: datetime) -> str:
     What is finer than a millisecond is cut off. Raises ValueError for a datetime without a zone.
     """
     if when.tzinfo is not UTC:
-        when = _utc(when)
+        when = utc(when)
+    # orjson writes a time in a quarter of what `isoformat` takes; it comes in quotes.
     if when.microsecond >= 1000:
-        return when.isoformat(timespec="milliseconds")[:23] + "Z"
-    return when.isoformat(timespec="seconds")[:19] + "Z"
+        return orjson.dumps(when)[1:24].decode() + "Z"
+    return orjson.dumps(when, option=_WHOLE_SECONDS)[1:-1].decode()
 
 
 def from_wire(text: str) -> datetime:
     """An RFC 3339 time with any offset, as an aware datetime in UTC. Raises ValueError for anything else."""
     if _RFC3339.fullmatch(text) is None:
         raise ValueError("not an RFC 3339 time with an offset")
-    return _utc(datetime.fromisoformat(text.upper()))
+    return utc(datetime.fromisoformat(text.upper()))
 
 
-def utc_ms(when: datetime) -> datetime:
-    """The same time as the wire carries it: in UTC, in whole milliseconds.
-
-    Raises ValueError for a datetime without a zone.
-    """
-    if when.tzinfo is not UTC:
-        when = _utc(when)
-    odd = when.microsecond % 1000
-    return when.replace(microsecond=when.microsecond - odd) if odd else when
+def utc(when: datetime) -> datetime:
+    """The same time in UTC. Raises ValueError for a datetime without a zone."""
+    if when.tzinfo is None:
+        raise ValueError("a time without a zone")
+    try:
+        return when.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time before year 1 or after year 9999") from None
 
 
 def to_ms(seconds: float) -> int:
@@ -56,12 +61,3 @@ def to_ms(seconds: float) -> int:
 def from_ms(milliseconds: float) -> float:
     """Milliseconds of the wire, in seconds."""
     return milliseconds / 1000
-
-
-def _utc(when: datetime) -> datetime:
-    if when.tzinfo is None:
-        raise ValueError("a time without a zone")
-    try:
-        return when.astimezone(UTC)
-    except OverflowError as overflow:
-        raise ValueError("a time before year 1 or after year 9999") from overflow

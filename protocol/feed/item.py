@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias, cast, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 import orjson
 
 from protocol import times
 from protocol.feed import reading
-from protocol.frozen import FrozenDict, JsonObject, JsonValue, NotJson, freeze
+from protocol.frozen import FrozenDict, JsonObject, JsonValue, NotJson, freeze, freeze_shape
 
 __all__ = ["FeedItem", "Signals", "Slot", "TimeRelevance"]
 
 TimeRelevance: TypeAlias = Literal["imminent", "upcoming", "ambient"]
 
 _TIME_RELEVANCE: Final[Mapping[str, TimeRelevance]] = {word: word for word in get_args(TimeRelevance)}
+
+
+# U+0000 as JSON writes it, and not the text of that escape behind a backslash.
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class _Keep(Enum):
@@ -39,6 +44,9 @@ class Signals:
     def __post_init__(self) -> None:
         if self.urgency is not None and not 0 <= self.urgency <= 1:
             raise NotJson("not between 0 and 1", ("urgency",))
+
+    def __bool__(self) -> bool:
+        return self.urgency is not None or self.time_relevance is not None
 
     def wire(self) -> dict[str, JsonValue]:
         """The wire object, without what is not set."""
@@ -109,23 +117,44 @@ class FeedItem:
         ui: object = None,
         expires_at: datetime | None = None,
     ) -> FeedItem:
-        """An item with its `data` and `ui` frozen and its times in whole milliseconds of UTC.
+        """An item with its `data` and `ui` frozen, its times in UTC, and its wire bytes made.
 
         Raises ValueError, with the path, for what cannot be on the wire: an id that does not start with
         the source's id and a slash, a time without a zone, values that are not JSON.
         """
         if not id.startswith(source_id + "/") or len(id) == len(source_id) + 1:
             raise NotJson(f"not of the form {source_id}/LOCAL", ("id",))
-        return cls(
-            _text("id", id),
-            source_id,
-            _text("type", type),
-            times.utc_ms(timestamp),
-            _data(data),
-            signals if signals is not None and signals != _NO_SIGNALS else None,
-            _slots(slots),
-            None if ui is None else _value("ui", ui),
-            None if expires_at is None else times.utc_ms(expires_at),
+        try:
+            item = cls(
+                id,
+                source_id,
+                type,
+                _utc("timestamp", timestamp),
+                _shape(data),
+                signals or None,
+                MappingProxyType(dict(slots)) if slots else None,
+                None if ui is None else freeze_shape(ui),
+                None if expires_at is None else _utc("expiresAt", expires_at),
+            )
+            if b"\\u0000" in item.encoded and _NUL.search(item.encoded):
+                raise NotJson("U+0000 in a string")
+            return item
+        except (NotJson, orjson.JSONEncodeError) as wrong:
+            # The thorough look says where it is wrong, or makes plain what is only odd (keys of an enum).
+            texts = {name: slot.wire() for name, slot in (slots or {}).items()}
+            freeze({"id": id, "sourceId": source_id, "type": type, "data": data, "slots": texts, "ui": ui})
+            if isinstance(wrong, NotJson) or isinstance(data, FrozenDict):
+                raise NotJson(str(wrong)) from wrong
+        return cls.make(
+            id=id,
+            source_id=source_id,
+            type=type,
+            timestamp=timestamp,
+            data=freeze(data),
+            signals=signals,
+            slots=slots,
+            ui=freeze(ui),
+            expires_at=expires_at,
         )
 
     @classmethod
@@ -215,40 +244,20 @@ class FeedItem:
         return obj
 
 
-_NO_SIGNALS: Final = Signals()
+def _shape(data: Mapping[str, object]) -> FrozenDict:
+    frozen = freeze_shape(data)
+    if isinstance(frozen, FrozenDict):
+        return frozen
+    raise NotJson("not an object", ("data",))
 
 
-def _text(key: str, text: str) -> str:
+def _utc(key: str, when: datetime) -> datetime:
+    if when.tzinfo is UTC:
+        return when
     try:
-        return freeze(text)
-    except NotJson as wrong:
-        raise wrong.below(key) from None
-
-
-def _value(key: str, value: object) -> JsonValue:
-    try:
-        return freeze(value)
-    except NotJson as wrong:
-        raise wrong.below(key) from None
-
-
-def _data(data: Mapping[str, object]) -> FrozenDict:
-    try:
-        return freeze(data)
-    except NotJson as wrong:
-        raise wrong.below("data") from None
-
-
-def _slots(slots: Mapping[str, Slot] | None) -> Mapping[str, Slot] | None:
-    if not slots:
-        return None
-    if isinstance(slots, MappingProxyType):
-        return cast("Mapping[str, Slot]", slots)  # another item's, or made for this one
-    for name, slot in slots.items():
-        _text("slots", name)
-        _text("slots", slot.description)
-        _text("slots", slot.content or "")
-    return MappingProxyType(dict(slots))
+        return times.utc(when)
+    except ValueError as wrong:
+        raise NotJson(str(wrong), (key,)) from None
 
 
 def _read_signals(obj: JsonObject | None) -> Signals | None:
