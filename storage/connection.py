@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import anyio
 import asyncpg
 
-from storage.errors import StorageUnavailable
+from storage.errors import NoRow, StorageUnavailable
 
 __all__ = [
     "ConnectionLost",
@@ -127,6 +127,8 @@ _SICK = (asyncpg.InsufficientResourcesError, asyncpg.PostgresSystemError)
 
 def translated(error: BaseException) -> BaseException:
     """Our error for one of the driver's, without its text; the same error where it is our own bug."""
+    if isinstance(error, asyncpg.ForeignKeyViolationError):
+        return NoRow("the user has no row")
     if isinstance(error, _REFUSED):
         return StorageUnavailable(
             "none", f"PostgreSQL refuses us: {error.args[0] if error.args else 'sign-in'}"
