@@ -33,12 +33,12 @@ $(STAMP): requirements.lock pyproject.toml tools/setup.sh
 run: setup
 	$(BIN)/python -m server serve $(ARGS)
 
-# Arguments for pytest alone: make test ARGS="-k resume"
+# Each of pytest's workers has a PostgreSQL and a Redis of its own. Arguments: make test ARGS="-k resume"
 test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 fmt: setup
 	$(BIN)/ruff format .

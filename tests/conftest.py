@@ -21,7 +21,8 @@ from hypothesis import settings
 
 from storage.migrate import migrate
 from tests.support.clock import TestClock, VirtualLoop
-from tests.support.postgres import Databases, PostgresServer, open_databases, start_postgres
+from tests.support.databases import Databases, open_databases
+from tests.support.postgres import PostgresServer, start_postgres
 from tests.support.reaper import Reaper
 from tests.support.redis import RedisServer
 

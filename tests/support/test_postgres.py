@@ -7,14 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.postgres import (
-    Databases,
-    PostgresServer,
-    candidates,
-    open_databases,
-    query_value,
-    start_postgres,
-)
+from tests.support.databases import Databases, open_databases, query_value
+from tests.support.postgres import PostgresServer, start_postgres
+from tests.support.postgres_programs import candidates
 from tests.support.reaper import Reaper
 
 
