@@ -7,6 +7,7 @@ address is taken out of every text, tracebacks included. Users appear as `user_h
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -96,9 +97,11 @@ def _renderer(pretty: bool, out: TextIO) -> Processor:
 def _json_line(_logger: WrappedLogger, _name: str, event: EventDict) -> str:
     # `event` and `at` first: lines are read by people too, when it matters.
     head = {key: event.pop(key) for key in ("at", "level", "event") if key in event}
-    return orjson.dumps({**head, **event}, default=str, option=orjson.OPT_NON_STR_KEYS).decode(
-        "utf-8", "replace"
-    )
+    line = {**head, **event}
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # a lone surrogate, a number beyond 64 bits: slower, but nothing is lost
+        return json.dumps(line, default=str)
 
 
 def _redact_event(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
