@@ -42,8 +42,9 @@ def token_keys(settings: Settings) -> TokenKeys:
     if text is None:
         raise KeysUnusable(
             "DATABASE_URL is set, but there is no key to check tokens with.\n"
-            "Set FREYA_JWT_KEYS (`python -m server keygen jwt` makes one) or FREYA_JWKS, and FREYA_CREDENTIAL_KEYS\n"
-            "(`python -m server keygen credentials`): the same ones on every replica."
+            "Set FREYA_JWT_KEYS (`python -m server keygen jwt` makes one) or FREYA_JWKS,\n"
+            "and FREYA_CREDENTIAL_KEYS (`python -m server keygen credentials`):\n"
+            "the same ones on every replica."
         )
     try:
         return TokenKeys.parse(text)
@@ -79,7 +80,7 @@ def _new_token_key() -> str:
 
 
 def _new_credential_key() -> str:
-    return f"{new_key_id()}:{generate_key()}"
+    return generate_key(new_key_id())
 
 
 def _find(

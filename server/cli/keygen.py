@@ -31,7 +31,7 @@ def keygen(
     elif kind == "jwt":
         made = generate(alg, new_key_id())
     else:
-        made = f"{new_key_id()}:{generate_key()}"
+        made = generate_key(new_key_id())
     sys.stdout.write(made + "\n")
 
 
