@@ -1,8 +1,8 @@
 """What makes a source for a user: the provider, and the models its forms are drawn from.
 
 A provider is made once per process and knows no user. It says how it is configured (a pydantic model, from
-which a settings screen draws a form), and builds a `FeedSource` for one user on demand. Whatever goes wrong in
-here is that source's failure alone: a provider may raise, or hang, and costs nobody else anything.
+which a settings screen draws a form), and builds a `FeedSource` for one user on demand. Whatever goes wrong
+in here is that source's failure alone: a provider may raise, or hang, and costs nobody else anything.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ registered here. So it must not depend on which package was found first on a dis
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
@@ -15,11 +15,11 @@ from typing import cast
 import structlog
 from pydantic import BaseModel
 
-from protocol.frozen import JsonValue
 from protocol.ids import SourceId
 from server.sources.provider import AnyProvider, FeedProvider
+from storage.source_configs import DefaultRow
 
-__all__ = ["ENTRY_POINT_GROUP", "BrokenPlugin", "DefaultRow", "ProviderRegistry", "load_plugins"]
+__all__ = ["ENTRY_POINT_GROUP", "BrokenPlugin", "ProviderRegistry", "check_provider", "load_plugins"]
 
 ENTRY_POINT_GROUP = "freya_push.sources"
 
@@ -38,15 +38,6 @@ class BrokenPlugin:
     entry_point: str
     distribution: str | None
     problem: str
-
-
-@dataclass(frozen=True, slots=True)
-class DefaultRow:
-    """A source row that a new user is given."""
-
-    source_id: SourceId
-    enabled: bool
-    config: Mapping[str, JsonValue]
 
 
 class ProviderRegistry:
@@ -68,7 +59,7 @@ class ProviderRegistry:
     def with_plugins(
         cls, builtin: Sequence[AnyProvider], points: Iterable[EntryPoint] | None = None
     ) -> ProviderRegistry:
-        """The built-in providers, then those of installed packages; a broken package is reported and skipped."""
+        """The built-in providers, then those of installed packages, of which broken ones are skipped."""
         taken = {provider.source_id for provider in builtin}
         plugins, broken = load_plugins(points, taken)
         return cls([*builtin, *plugins], broken)
@@ -119,8 +110,8 @@ class ProviderRegistry:
 def load_plugins(
     points: Iterable[EntryPoint] | None = None, taken: Iterable[str] = ()
 ) -> tuple[list[AnyProvider], list[BrokenPlugin]]:
-    """Loads the packages' providers. An entry point names a provider class (made without arguments), a provider,
-    or a function that returns one.
+    """Loads the packages' providers. An entry point names a provider class (made without arguments), a
+    provider, or a function that returns one.
 
     Never raises for a package's fault: what is wrong comes back beside the good ones, and is logged.
     """

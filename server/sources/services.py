@@ -37,8 +37,8 @@ class UserWrites(Protocol):
 class SourceOptions:
     """What an operator sets for the built-in sources. Providers take what they need when they are made."""
 
-    max_reminders: int = 500
-    """Reminders (series) a user may have: all of them are read with the session."""
+    synthetic: bool = False
+    """Whether `freya.synthetic`, which makes items for load tests, is offered at all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,123 @@
+"""freya.clock: a greeting, the date, and the sun where a location is known. It needs nothing from outside, so
+that a fresh feed is never empty."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from datetime import date, datetime
+from typing import Final
+
+from pydantic import BaseModel, Field
+
+from protocol.feed import FeedItem, Signals
+from protocol.ids import SourceId, UserId
+from protocol.times import to_wire
+from server.engine.context import Context
+from server.engine.source import Answer, FeedSource
+from server.sources.clock.sun import SunTimes, sun_times
+from server.sources.clock.texts import texts_for
+from server.sources.day import PartSpan, next_midnight, span_at
+from server.sources.location import LOCATION_ID, last_fix
+from server.sources.provider import ConfigModel, FeedProvider
+from server.sources.services import Services
+from server.sources.user import USER_ID, UserSettings, user_settings
+from server.sources.zones import local_midnight
+
+__all__ = ["ClockConfig", "ClockProvider", "ClockSource"]
+
+_ID: Final = SourceId("freya.clock")
+
+# Below everything that has news.
+_GREETING: Final = Signals(0.1, "ambient")
+_DATE: Final = Signals(0.05, "ambient")
+_SUN: Final = Signals(0.1, "ambient")
+
+
+class ClockConfig(ConfigModel):
+    """What of it is shown."""
+
+    greeting: bool = Field(default=True, title="Greeting", description="Good morning, and so on.")
+    date: bool = Field(default=True, title="Date")
+    sun: bool = Field(
+        default=True, title="Sun", description="Sunrise and sunset, where your location is known."
+    )
+
+
+class ClockSource(FeedSource):
+    """All of it follows from the time, the user's settings and their place."""
+
+    id = _ID
+    uses = (USER_ID, LOCATION_ID)
+    refresh_every_s = 0
+
+    def __init__(self, config: ClockConfig) -> None:
+        self._config = config
+
+    def input_key(self, ctx: Context) -> Hashable:
+        settings = user_settings(ctx)
+        return settings.zone.key, settings.locale, _place(ctx)
+
+    def reconsider(self, ctx: Context) -> Answer:
+        settings = user_settings(ctx)
+        span, today = span_at(ctx.time, settings.zone), ctx.time.astimezone(settings.zone).date()
+        # Midnight is within the night, so both ends count.
+        changes_at = min(span.end, next_midnight(today, settings.zone))
+        return Answer(tuple(self._items(ctx, settings, span, today)), changes_at)
+
+    def _items(self, ctx: Context, settings: UserSettings, span: PartSpan, today: date) -> Iterator[FeedItem]:
+        midnight = local_midnight(today, settings.zone)
+        if self._config.greeting:
+            yield self._greeting(settings, span)
+        if self._config.date:
+            yield self._date(settings, today, midnight)
+        place = _place(ctx)
+        if self._config.sun and place is not None:
+            yield self._sun(settings, sun_times(today, *place, settings.zone), today, midnight)
+
+    def _greeting(self, settings: UserSettings, span: PartSpan) -> FeedItem:
+        texts = texts_for(settings.locale)
+        data = {"text": texts.greeting(span.part), "partOfDay": span.part.value, "language": texts.tag}
+        return self.item(
+            "greeting", type="clock-greeting", timestamp=span.begin, data=data, signals=_GREETING
+        )
+
+    def _date(self, settings: UserSettings, today: date, midnight: datetime) -> FeedItem:
+        texts = texts_for(settings.locale)
+        data = {
+            "text": texts.date(today),
+            "date": today.isoformat(),
+            "timeZone": settings.zone.key,
+            "language": texts.tag,
+        }
+        return self.item("date", type="clock-date", timestamp=midnight, data=data, signals=_DATE)
+
+    def _sun(self, settings: UserSettings, sun: SunTimes, today: date, midnight: datetime) -> FeedItem:
+        data = {
+            "date": today.isoformat(),
+            "sunrise": None if sun.sunrise is None else to_wire(sun.sunrise),
+            "sunset": None if sun.sunset is None else to_wire(sun.sunset),
+            "polar": sun.polar,
+            "timeZone": settings.zone.key,
+        }
+        return self.item("sun", type="clock-sun", timestamp=midnight, data=data, signals=_SUN)
+
+
+def _place(ctx: Context) -> tuple[float, float] | None:
+    """Where the user is, to a tenth of a degree: the sun is half a minute off at most, and nobody's steps
+    from one room to the next make a new item."""
+    fix = last_fix(ctx)
+    return None if fix is None else (round(fix.lat, 1), round(fix.lng, 1))
+
+
+class ClockProvider(FeedProvider[ClockConfig]):
+    """Makes `freya.clock`."""
+
+    source_id = _ID
+    name = "Clock"
+    config_schema = ClockConfig
+    default_row = True
+
+    async def source_for_user(
+        self, user: UserId, config: ClockConfig, credentials: BaseModel | None, services: Services
+    ) -> ClockSource:
+        return ClockSource(config)

@@ -1,0 +1,8 @@
+"""freya.reminders. Read `recurrence` for when a series falls due, `window` for what of it is shown when,
+`edits` for what actions do, `source` for how they are joined."""
+
+from __future__ import annotations
+
+from server.sources.reminders.source import REMINDER_TYPE, RemindersConfig, RemindersProvider, RemindersSource
+
+__all__ = ["REMINDER_TYPE", "RemindersConfig", "RemindersProvider", "RemindersSource"]

@@ -1,0 +1,122 @@
+"""freya.user: where and how the user lives. No items: other sources read it as context."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, Field
+
+from protocol.feed import ContextEntry, ContextKey
+from protocol.ids import SourceId, UserId
+from server.engine.context import Context
+from server.engine.source import FeedSource
+from server.sources.provider import ConfigModel, FeedProvider
+from server.sources.services import Services
+from server.sources.zones import TimeZoneName, zone
+
+__all__ = [
+    "USER_ID",
+    "USER_KEY",
+    "Units",
+    "UserConfig",
+    "UserProvider",
+    "UserSettings",
+    "UserSource",
+    "user_settings",
+]
+
+USER_ID: Final = SourceId("freya.user")
+USER_KEY: Final[ContextKey] = (USER_ID, "settings")
+
+Units = Literal["metric", "imperial"]
+
+
+class UserConfig(ConfigModel):
+    """What a user tells about themselves."""
+
+    time_zone: TimeZoneName = Field(
+        default="UTC",
+        title="Time zone",
+        description="The IANA name of the zone you live in, such as Europe/London.",
+    )
+    locale: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)] = Field(
+        default="en",
+        title="Language",
+        description="A language tag (BCP 47), such as en-GB or de.",
+        examples=["en-GB", "de"],
+    )
+    units: Units = Field(
+        default="metric", title="Units", description="How temperatures and distances are given."
+    )
+    enhance: bool = Field(
+        default=True,
+        title="Written hints",
+        description="Whether a language model may read your feed to write short hints into it.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class UserSettings:
+    """The same, for those who read it from context."""
+
+    zone: ZoneInfo
+    locale: str = "en"
+    units: Units = "metric"
+    enhance: bool = True
+
+    @property
+    def language(self) -> str:
+        """The language without its region, in lower case."""
+        return self.locale.partition("-")[0].lower()
+
+
+def user_settings(ctx: Context) -> UserSettings:
+    """What `freya.user` says; the defaults where it is off, and for what is not understood."""
+    value = ctx.get(USER_KEY)
+    if not isinstance(value, Mapping):
+        return _DEFAULTS
+    name, locale = value.get("timeZone"), value.get("locale")
+    try:
+        where = zone(name) if isinstance(name, str) else _DEFAULTS.zone
+    except ValueError:
+        # Stored where the database of time zones was a newer one.
+        where = _DEFAULTS.zone
+    return UserSettings(
+        zone=where,
+        locale=locale if isinstance(locale, str) else _DEFAULTS.locale,
+        units="imperial" if value.get("units") == "imperial" else "metric",
+        enhance=value.get("enhance") is not False,
+    )
+
+
+_DEFAULTS: Final = UserSettings(zone("UTC"))
+
+
+class UserSource(FeedSource):
+    """Says what its config says."""
+
+    id = USER_ID
+    refresh_every_s = 0
+
+    def __init__(self, config: UserConfig) -> None:
+        self._context = (ContextEntry.make(USER_KEY, config.model_dump(mode="json", by_alias=True)),)
+
+    async def fetch_context(self, ctx: Context) -> Sequence[ContextEntry]:
+        return self._context
+
+
+class UserProvider(FeedProvider[UserConfig]):
+    """Makes `freya.user`."""
+
+    source_id = USER_ID
+    name = "You"
+    config_schema = UserConfig
+    default_row = True
+
+    async def source_for_user(
+        self, user: UserId, config: UserConfig, credentials: BaseModel | None, services: Services
+    ) -> UserSource:
+        return UserSource(config)
