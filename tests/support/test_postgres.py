@@ -53,6 +53,7 @@ async def test_an_installation_that_cannot_make_a_cluster_is_passed_over(
         broken = tmp_path / name
         broken.write_text("#!/bin/sh\necho 'share files are missing' >&2\nexit 1\n")
         broken.chmod(0o755)
+    monkeypatch.delenv("FREYA_TEST_POSTGRES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path) + os.pathsep + os.environ["PATH"])
     assert next(candidates()) == tmp_path
     with start_postgres(reaper) as server:
@@ -76,5 +77,6 @@ def test_a_stray_program_without_initdb_is_not_taken_for_an_installation(
     stray = tmp_path / "postgres"
     stray.write_text("#!/bin/sh\nexit 0\n")
     stray.chmod(0o755)
+    monkeypatch.delenv("FREYA_TEST_POSTGRES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path) + os.pathsep + os.environ["PATH"])
     assert tmp_path not in list(candidates())
