@@ -1,0 +1,112 @@
+"""Connections that go only where they may: the very address that was checked is the one connected to.
+
+Checking a name first and connecting by name afterwards would resolve it twice, and whoever owns the name may
+answer differently the second time (DNS rebinding). So resolving, checking and connecting happen here, in one
+place below HTTP; TLS above still asks for a certificate of the name.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address
+
+import anyio
+import httpcore
+import httpx
+
+from server.upstream.addresses import is_public, parse_address
+
+__all__ = ["ForbiddenAddress", "GuardedBackend", "GuardedTransport", "Resolve", "resolve"]
+
+Address = IPv4Address | IPv6Address
+Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
+
+_MOST_ADDRESSES = 4  # of one name are tried: a name with hundreds must not buy hundreds of attempts
+
+
+class ForbiddenAddress(httpcore.ConnectError):
+    """The name leads to an address that is not on the public internet."""
+
+
+async def resolve(host: str, port: int) -> Sequence[Address]:
+    """The addresses of a name, by the system's resolver. Raises OSError where there is none."""
+    answers = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = (parse_address(str(sockaddr[0])) for _, _, _, _, sockaddr in answers)
+    return [address for address in found if address is not None]
+
+
+class GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to public addresses alone. One forbidden answer among a name's addresses forbids the name."""
+
+    def __init__(self, *, allow_private: bool = False, resolver: Resolve = resolve) -> None:
+        self._allow_private = allow_private
+        self._resolve = resolver
+        self._inner: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Raises ForbiddenAddress, httpcore.ConnectError, httpcore.ConnectTimeout."""
+        try:
+            with anyio.fail_after(timeout):
+                addresses = await self._addresses(host, port)
+        except TimeoutError:
+            raise httpcore.ConnectTimeout("no answer from the resolver in time") from None
+        failure: Exception = httpcore.ConnectError("the name has no address")
+        for address in addresses[:_MOST_ADDRESSES]:
+            try:
+                return await self._inner.connect_tcp(
+                    str(address),
+                    port,
+                    timeout=timeout,
+                    local_address=local_address,
+                    socket_options=socket_options,
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+    async def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Always raises ForbiddenAddress: nothing outside is reached through a file."""
+        raise ForbiddenAddress("a local socket is not an address of the internet")
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits, as the interface asks."""
+        await anyio.sleep(seconds)
+
+    async def _addresses(self, host: str, port: int) -> Sequence[Address]:
+        spelled = parse_address(host)
+        try:
+            addresses = [spelled] if spelled is not None else await self._resolve(host, port)
+        except (OSError, UnicodeError):
+            raise httpcore.ConnectError("the name has no address") from None
+        if not self._allow_private and not all(is_public(address) for address in addresses):
+            raise ForbiddenAddress("the address is not on the public internet")
+        return addresses
+
+
+class GuardedTransport(httpx.AsyncHTTPTransport):
+    """httpx's own transport over a GuardedBackend. No proxy of the environment: it would connect for us,
+    unchecked."""
+
+    def __init__(self, backend: GuardedBackend, *, limits: httpx.Limits, verify: bool = True) -> None:
+        super().__init__(verify=verify, trust_env=False, limits=limits)
+        # httpx offers no parameter for the network backend; the pool it would make is made here instead.
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=httpx.create_ssl_context(verify=verify, trust_env=False),
+            max_connections=limits.max_connections,
+            max_keepalive_connections=limits.max_keepalive_connections,
+            keepalive_expiry=limits.keepalive_expiry,
+            network_backend=backend,
+        )
