@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
+from typing import cast
 
 import anyio
 import httpcore
@@ -42,7 +43,8 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     def __init__(self, *, allow_private: bool = False, resolver: Resolve = resolve) -> None:
         self._allow_private = allow_private
         self._resolve = resolver
-        self._inner: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()
+        # httpcore has a stand-in of this name for installs without anyio, which hides the real one's type.
+        self._inner = cast("httpcore.AsyncNetworkBackend", httpcore.AnyIOBackend())
 
     async def connect_tcp(
         self,
