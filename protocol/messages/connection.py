@@ -18,10 +18,10 @@ from protocol.messages.base import (
     WireModel,
 )
 from protocol.messages.objects import Limits
+from protocol.transport import MAX_TOKEN_BYTES
 
 __all__ = [
     "DEFAULT_KEEP_MS",
-    "MAX_TOKEN_BYTES",
     "METHODS",
     "NOTIFICATIONS",
     "ConnectionBackgroundParams",
@@ -39,7 +39,6 @@ __all__ = [
     "SubscriptionInfo",
 ]
 
-MAX_TOKEN_BYTES: Final = 6 * 1024
 DEFAULT_KEEP_MS: Final = 10 * 60_000
 _MOST_KEEP_MS: Final = 30 * 60_000
 

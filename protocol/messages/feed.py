@@ -20,6 +20,7 @@ from protocol.messages.base import (
     WireModel,
 )
 from protocol.messages.objects import ContextEntryObject, GroupObject, ItemObject, Snapshot, SourceErrorObject
+from protocol.transport import MAX_MIN_INTERVAL_MS
 
 __all__ = [
     "METHODS",
@@ -58,7 +59,7 @@ class Subscribe(Params):
 
     feed: FeedName
     since: CursorText | None = None
-    min_interval_ms: Annotated[int, Field(ge=0, le=60_000)] | None = None
+    min_interval_ms: Annotated[int, Field(ge=0, le=MAX_MIN_INTERVAL_MS)] | None = None
 
 
 class FeedSubscribeParams(Params):

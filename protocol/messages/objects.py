@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, WithJsonSchema
 
 from protocol.feed import ErrorCode, TimeRelevance
 from protocol.messages.base import (
@@ -56,7 +56,7 @@ class SlotObject(WireModel):
     """A place in an item that waits for a text; `content` is null until there is one."""
 
     description: str
-    content: str | None = None
+    content: Annotated[str | None, WithJsonSchema({"type": ["string", "null"]})] = None
 
 
 class ItemObject(WireModel):

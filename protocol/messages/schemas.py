@@ -7,6 +7,8 @@ from hashlib import blake2b
 from typing import Final, Literal, TypeAlias
 
 import orjson
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
 
 from protocol.frozen import FrozenDict, freeze
 from protocol.messages import METHODS, NOTIFICATIONS
@@ -19,13 +21,34 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 Direction: TypeAlias = Literal["to_server", "to_client"]
 
 
+class _ToServer(GenerateJsonSchema):
+    """Without the titles that pydantic makes of member names: they say nothing new."""
+
+    def field_title_should_be_set(self, schema: core_schema.CoreSchema | object) -> bool:
+        return False
+
+
+class _ToClient(_ToServer):
+    """What is not set is left out on the way to a client, never null."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        inner = super().default_schema(schema)
+        return {key: value for key, value in inner.items() if key != "default"}
+
+
 @lru_cache(maxsize=256)
 def model_schema(
     model: type[WireModel], direction: Direction, ref_template: str = "#/$defs/{model}"
 ) -> FrozenDict:
     """The schema of one model, with its parts under `$defs`."""
-    mode = "validation" if direction == "to_server" else "serialization"
-    return freeze(model.model_json_schema(by_alias=True, mode=mode, ref_template=ref_template))
+    if direction == "to_server":
+        return freeze(model.model_json_schema(ref_template=ref_template, schema_generator=_ToServer))
+    return freeze(
+        model.model_json_schema(ref_template=ref_template, schema_generator=_ToClient, mode="serialization")
+    )
 
 
 @lru_cache(maxsize=256)
