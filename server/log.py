@@ -24,7 +24,7 @@ __all__ = ["LogFormat", "LogLevel", "redact", "set_up", "user_hash"]
 LogFormat = Literal["auto", "json", "pretty"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-BLANK = "[redacted]"
+_BLANK = "[redacted]"
 
 # By the last word of a field's name: `tokens_in` counts, `key_id` names, `api_key` and `accessToken` open
 # doors.
@@ -47,7 +47,7 @@ def user_hash(user: str) -> str:
 
 def redact(text: str) -> str:
     """The text without what looks like a token, or like a password inside an address."""
-    return _BEARER.sub(rf"\1{BLANK}", _TOKEN.sub(BLANK, _URL_PASSWORD.sub(BLANK, text)))
+    return _BEARER.sub(rf"\1{_BLANK}", _TOKEN.sub(_BLANK, _URL_PASSWORD.sub(_BLANK, text)))
 
 
 def set_up(
@@ -112,7 +112,7 @@ def _redact_event(_logger: WrappedLogger, _name: str, event: EventDict) -> Event
 
 def _redact_field(name: str, value: object) -> object:
     if _SECRET_NAME.search(name):
-        return BLANK
+        return _BLANK
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):

@@ -67,9 +67,9 @@ def _host_port(value: str) -> str:
     return value
 
 
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
-Address = Annotated[str, Field(pattern=r"^https?://\S+$")]
-Nothing: tuple[str, ...] = ()
+_Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+_Address = Annotated[str, Field(pattern=r"^https?://\S+$")]
+_Nothing: tuple[str, ...] = ()
 
 
 def _setting(
@@ -104,15 +104,15 @@ class Listening(Group):
     ops_listen: Annotated[str, AfterValidator(_host_port)] | None = _setting(
         None, "HOST:PORT of its own for operators: metrics and dashboard without a token"
     )
-    origins: Words = _setting(
-        Nothing, "Origins of web pages that may connect, beside the server's own; `*` allows any"
+    origins: _Words = _setting(
+        _Nothing, "Origins of web pages that may connect, beside the server's own; `*` allows any"
     )
     tls_cert: Path | None = _setting(
         None, "Certificate chain (PEM). With FREYA_TLS_KEY: wss; SIGHUP reads both anew"
     )
     tls_key: Path | None = _setting(None, "Private key (PEM) of FREYA_TLS_CERT")
     proxy_protocol: bool = _setting(False, "Expect PROXY protocol v1 or v2 from FREYA_PROXY_NETWORKS")
-    proxy_networks: Annotated[Words, AfterValidator(_networks)] = _setting(
+    proxy_networks: Annotated[_Words, AfterValidator(_networks)] = _setting(
         ("127.0.0.0/8", "::1/128"), "Networks of the balancers whose PROXY header is believed"
     )
     accept_per_s: float = _setting(
@@ -173,7 +173,7 @@ class Sessions(Group):
     """How long and how many users' living states are kept."""
 
     title = "Sessions"
-    default_sources: Words = _setting(
+    default_sources: _Words = _setting(
         ("freya.user", "freya.location", "freya.inbox", "freya.reminders", "freya.clock"),
         "Sources that a new user is given, once",
     )
@@ -234,17 +234,17 @@ class Sources(Group):
     allow_private_upstreams: bool = _setting(
         False, "Let users' calendar and news addresses lead into private networks"
     )
-    open_meteo_url: Address = _setting("https://api.open-meteo.com", "Open-Meteo, or a mirror of it")
-    weatherkit_url: Address = _setting("https://weatherkit.apple.com", "Apple WeatherKit")
+    open_meteo_url: _Address = _setting("https://api.open-meteo.com", "Open-Meteo, or a mirror of it")
+    weatherkit_url: _Address = _setting("https://weatherkit.apple.com", "Apple WeatherKit")
     weatherkit_private_key: SecretStr | None = _setting(
         None, "WeatherKit's ES256 key (PEM); with the next three set, it is used"
     )
     weatherkit_key_id: str | None = _setting(None, "WeatherKit's key id")
     weatherkit_team_id: str | None = _setting(None, "WeatherKit's team id")
     weatherkit_service_id: str | None = _setting(None, "WeatherKit's service id")
-    tfl_url: Address = _setting("https://api.tfl.gov.uk", "Transport for London")
+    tfl_url: _Address = _setting("https://api.tfl.gov.uk", "Transport for London")
     tfl_api_key: SecretStr | None = _setting(None, "Raises Transport for London's rate limit")
-    listenbrainz_url: Address = _setting("https://api.listenbrainz.org", "ListenBrainz")
+    listenbrainz_url: _Address = _setting("https://api.listenbrainz.org", "ListenBrainz")
 
 
 class Enhancement(Group):
@@ -252,7 +252,7 @@ class Enhancement(Group):
 
     title = "Enhancement"
     llm_api_key: SecretStr | None = _setting(None, "Key of the endpoint")
-    llm_base_url: Address = _setting("https://openrouter.ai/api/v1", "Any OpenAI-compatible endpoint")
+    llm_base_url: _Address = _setting("https://openrouter.ai/api/v1", "Any OpenAI-compatible endpoint")
     llm_model: str = _setting("openai/gpt-4.1-mini", "Model to ask")
     llm_concurrency: int = _setting(8, "Calls in flight in this process", ge=1, le=256)
     llm_timeout_s: float = _setting(30.0, "One call", unit="s", ge=1, le=300)

@@ -14,7 +14,7 @@ from server.settings import Group, Settings, variable
 
 __all__ = ["render"]
 
-INTRODUCTION = """\
+_INTRODUCTION = """\
 # Configuration
 
 Every setting is an environment variable. A mistake stops the start with exit code 2 and one line for each
@@ -29,7 +29,7 @@ This page is generated from `server/settings.py`.
 def render() -> str:
     """The whole page."""
     sections = (_section(group) for group in Settings.groups().values())
-    return INTRODUCTION + "".join(sections)
+    return _INTRODUCTION + "".join(sections)
 
 
 def _section(group: type[Group]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-Algorithm = Literal["HS256", "ES256", "RS256", "EdDSA"]
+_Algorithm = Literal["HS256", "ES256", "RS256", "EdDSA"]
 
 __all__ = ["keygen"]
 
@@ -16,7 +16,7 @@ def keygen(
     kind: Annotated[
         Literal["credentials", "jwt"], typer.Argument(help="For FREYA_CREDENTIAL_KEYS or for FREYA_JWT_KEYS.")
     ] = "credentials",
-    alg: Annotated[Algorithm, typer.Option(help="Of a jwt key.")] = "HS256",
+    alg: Annotated[_Algorithm, typer.Option(help="Of a jwt key.")] = "HS256",
     public: Annotated[
         bool, typer.Option(help="Read a jwt key from standard input; print its public half.")
     ] = False,

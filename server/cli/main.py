@@ -12,7 +12,7 @@ from server.cli import keygen, token
 from server.cli.stop import Stop
 from server.settings import SettingsError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "run"]
 
 app = typer.Typer(
     name="freya",

@@ -17,7 +17,7 @@ from server.cli.stop import Stop
 __all__ = ["SCOPES", "expand", "seconds", "token"]
 
 SCOPES = ("feed:watch", "feed:context", "item:publish", "admin")
-MAX_USERS = 1_000_000
+_MAX_USERS = 1_000_000
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -64,9 +64,9 @@ def token(
 
 def expand(pattern: str) -> list[str]:
     """What a shell makes of braces: `a-{0..2}` is a-0 a-1 a-2, `{x,y}` is x y, `{00..10}` keeps its zeros."""
-    names = list(islice(_expand(pattern), MAX_USERS + 1))
-    if len(names) > MAX_USERS:
-        raise Stop(f"that is more than {MAX_USERS:,} users", 2)
+    names = list(islice(_expand(pattern), _MAX_USERS + 1))
+    if len(names) > _MAX_USERS:
+        raise Stop(f"that is more than {_MAX_USERS:,} users", 2)
     return names
 
 

@@ -14,8 +14,8 @@ __all__ = ["MAX_TOKEN_BYTES", "Claims", "ProblemKind", "TokenOptions", "TokenPro
 MAX_TOKEN_BYTES = 6 * 1024
 """PROTOCOL.md: what fits beside the rest of a handshake in the header limits of common proxies (8 KiB)."""
 
-MAX_USER_LENGTH = 256
-MAX_FEED_PATTERNS = 64
+_MAX_USER_LENGTH = 256
+_MAX_FEED_PATTERNS = 64
 
 ProblemKind = Literal["missing", "expired", "wrong"]
 
@@ -88,8 +88,8 @@ def check(claims: Claims, now: datetime, options: TokenOptions) -> Claims:
 def _user(value: object) -> UserId:
     if not isinstance(value, str) or not value.strip():
         raise _wrong("the token names no user: `sub` is missing or empty")
-    if len(value) > MAX_USER_LENGTH or not value.isprintable():
-        raise _wrong(f"`sub` must be at most {MAX_USER_LENGTH} printable characters")
+    if len(value) > _MAX_USER_LENGTH or not value.isprintable():
+        raise _wrong(f"`sub` must be at most {_MAX_USER_LENGTH} printable characters")
     return UserId(value)
 
 
@@ -109,8 +109,8 @@ def _feeds(value: object) -> tuple[str, ...] | None:
         return None
     # Anything but a list of texts is refused: to take it for "no narrowing" would open every feed.
     entries = cast("list[object]", value) if isinstance(value, list) else [None]
-    if not all(isinstance(entry, str) for entry in entries) or len(entries) > MAX_FEED_PATTERNS:
-        raise _wrong(f"`feeds` must be a list of at most {MAX_FEED_PATTERNS} patterns")
+    if not all(isinstance(entry, str) for entry in entries) or len(entries) > _MAX_FEED_PATTERNS:
+        raise _wrong(f"`feeds` must be a list of at most {_MAX_FEED_PATTERNS} patterns")
     return _words(entries)
 
 

@@ -24,11 +24,11 @@ from server.tokens.keys import MalformedKeys, TokenKey, TokenKeys
 
 __all__ = ["JwksOptions", "JwksUnavailable", "PublishedKeys", "parse"]
 
-MAX_BYTES = 256 * 1024
-MAX_KEYS = 64
-READ_ANEW_EVERY_S = 10.0
+_MAX_BYTES = 256 * 1024
+_MAX_KEYS = 64
+_READ_ANEW_EVERY_S = 10.0
 
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class JwksUnavailable(Exception):
@@ -83,7 +83,7 @@ class PublishedKeys:
         """Reads the set now, unless that was tried moments ago; callers at one time share a reading."""
         asked_at = self._monotonic()
         async with self._lock:
-            if self._tried_at >= asked_at or asked_at - self._tried_at < READ_ANEW_EVERY_S:
+            if self._tried_at >= asked_at or asked_at - self._tried_at < _READ_ANEW_EVERY_S:
                 return
             await self._read_or_log(locked=True)
 
@@ -92,7 +92,7 @@ class PublishedKeys:
             await (self._read_locked() if locked else self._read())
         except JwksUnavailable as error:
             self.failures += 1
-            log.warning("jwks_unavailable", reason=str(error), keys=len(self._keys))
+            _log.warning("jwks_unavailable", reason=str(error), keys=len(self._keys))
             if self._keys and self._monotonic() - self._read_at > self._options.max_age_s:
                 self._replace(TokenKeys(()))
 
@@ -117,7 +117,7 @@ class PublishedKeys:
         if list(keys) != list(self._keys):
             self._keys = keys
             self._version += 1
-            log.info("jwks_changed", keys=[key.kid for key in keys])
+            _log.info("jwks_changed", keys=[key.kid for key in keys])
 
 
 def parse(data: bytes) -> TokenKeys:
@@ -133,7 +133,7 @@ def parse(data: bytes) -> TokenKeys:
     if not isinstance(entries, list):
         raise MalformedKeys("not a key set: it has no list of `keys`")
     found = (
-        _parse_key(number, entry) for number, entry in enumerate(cast("list[object]", entries[:MAX_KEYS]))
+        _parse_key(number, entry) for number, entry in enumerate(cast("list[object]", entries[:_MAX_KEYS]))
     )
     keys = tuple(key for key in found if key is not None)
     if not keys:
@@ -160,7 +160,7 @@ def _is_address(location: str) -> bool:
 
 
 async def _read_file(path: str) -> bytes:
-    return await anyio.to_thread.run_sync(lambda: Path(path).read_bytes()[: MAX_BYTES + 1])
+    return await anyio.to_thread.run_sync(lambda: Path(path).read_bytes()[: _MAX_BYTES + 1])
 
 
 async def _fetch(address: str) -> bytes:
@@ -171,6 +171,6 @@ async def _fetch(address: str) -> bytes:
         data = b""
         async for chunk in answer.aiter_bytes():
             data += chunk
-            if len(data) > MAX_BYTES:
+            if len(data) > _MAX_BYTES:
                 raise MalformedKeys("it is too large")
         return data

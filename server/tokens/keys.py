@@ -48,11 +48,11 @@ Algorithm = Literal["HS256", "ES256", "RS256", "EdDSA"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 
 PublicKey: TypeAlias = EllipticCurvePublicKey | RSAPublicKey | Ed25519PublicKey
-PrivateKey: TypeAlias = EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey
+_PrivateKey: TypeAlias = EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey
 
-MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: as long as the hash
-MIN_RSA_BITS = 2048  # RFC 7518, section 3.3
-KID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: as long as the hash
+_MIN_RSA_BITS = 2048  # RFC 7518, section 3.3
+_KID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class MalformedKeys(ValueError):
@@ -66,19 +66,19 @@ class TokenKey:
     kid: str
     algorithm: Algorithm
     verifies: bytes | PublicKey = field(repr=False)
-    signs: bytes | PrivateKey | None = field(repr=False)
+    signs: bytes | _PrivateKey | None = field(repr=False)
 
     @classmethod
     def secret(cls, kid: str, key: bytes) -> TokenKey:
         """An HS256 key. Raises MalformedKeys if it is too short to be safe."""
-        if len(key) < MIN_SECRET_BYTES:
+        if len(key) < _MIN_SECRET_BYTES:
             raise MalformedKeys(
-                f"key {kid}: HS256 needs at least {MIN_SECRET_BYTES} bytes, this one has {len(key)}"
+                f"key {kid}: HS256 needs at least {_MIN_SECRET_BYTES} bytes, this one has {len(key)}"
             )
         return cls(kid, "HS256", key, key)
 
     @classmethod
-    def asymmetric(cls, kid: str, key: PublicKey | PrivateKey) -> TokenKey:
+    def asymmetric(cls, kid: str, key: PublicKey | _PrivateKey) -> TokenKey:
         """A key of the algorithm that its kind is for. MalformedKeys for other curves and short RSA."""
         private = (
             key if isinstance(key, EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey) else None
@@ -139,11 +139,11 @@ def algorithm_of(kid: str, key: object) -> Algorithm:
             return "ES256"
         case EllipticCurvePublicKey():
             raise MalformedKeys(f"key {kid}: ES256 needs the curve P-256, this one is on {key.curve.name}")
-        case RSAPublicKey() if key.key_size >= MIN_RSA_BITS:
+        case RSAPublicKey() if key.key_size >= _MIN_RSA_BITS:
             return "RS256"
         case RSAPublicKey():
             raise MalformedKeys(
-                f"key {kid}: RS256 needs at least {MIN_RSA_BITS} bits, this one has {key.key_size}"
+                f"key {kid}: RS256 needs at least {_MIN_RSA_BITS} bits, this one has {key.key_size}"
             )
         case Ed25519PublicKey():
             return "EdDSA"
@@ -154,8 +154,8 @@ def algorithm_of(kid: str, key: object) -> Algorithm:
 def generate(algorithm: Algorithm, kid: str) -> str:
     """A new key as one entry of the text form, private half included."""
     if algorithm == "HS256":
-        return f"{kid}:HS256:{base64.b64encode(secrets.token_bytes(MIN_SECRET_BYTES)).decode()}"
-    key: PrivateKey
+        return f"{kid}:HS256:{base64.b64encode(secrets.token_bytes(_MIN_SECRET_BYTES)).decode()}"
+    key: _PrivateKey
     match algorithm:
         case "ES256":
             key = generate_private_key(SECP256R1())
@@ -176,7 +176,7 @@ def _parse_entry(number: int, entry: str) -> TokenKey:
     algorithm, _, material = rest.partition(":")
     if not material:
         raise MalformedKeys(f"entry {number} is not of the form KID:ALG:KEY")
-    if not KID.fullmatch(kid):
+    if not _KID.fullmatch(kid):
         raise MalformedKeys(f"entry {number}: a key id is 1 to 64 letters, digits and any of _ . -")
     if algorithm not in ALGORITHMS:
         raise MalformedKeys(f"key {kid}: the algorithm must be one of {', '.join(ALGORITHMS)}")
@@ -211,7 +211,7 @@ def _decode(kid: str, text: str) -> bytes:
         ) from error
 
 
-def _load(kid: str, data: bytes) -> PublicKey | PrivateKey:
+def _load(kid: str, data: bytes) -> PublicKey | _PrivateKey:
     """A PEM or DER key, private or public: whichever reader takes it. The kind is looked at by
     `algorithm_of`.
     """
@@ -219,7 +219,7 @@ def _load(kid: str, data: bytes) -> PublicKey | PrivateKey:
     load_private = pem.load_pem_private_key if is_pem else pem.load_der_private_key
     load_public = pem.load_pem_public_key if is_pem else pem.load_der_public_key
     try:
-        return cast("PrivateKey", load_private(data, password=None))
+        return cast("_PrivateKey", load_private(data, password=None))
     except (ValueError, TypeError, UnsupportedAlgorithm):
         pass  # not a private key, or one with a passphrase; the second reader refuses the latter too
     try:

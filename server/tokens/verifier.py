@@ -17,7 +17,7 @@ from server.tokens.keys import ALGORITHMS, MalformedKeys, TokenKey, TokenKeys
 __all__ = ["KeySource", "TokenVerifier", "UnknownKey", "mint"]
 
 # A token without a key id is tried against every key of its algorithm: that work must have an end.
-MAX_CANDIDATES = 8
+_MAX_CANDIDATES = 8
 
 
 class UnknownKey(TokenProblem):
@@ -127,7 +127,7 @@ class TokenVerifier:
             raise TokenProblem("wrong", f"the token's algorithm is none of {', '.join(ALGORITHMS)}")
         if kid is None:
             fitting = [key for key in self._all() if key.algorithm == algorithm]
-            return fitting[:MAX_CANDIDATES]
+            return fitting[:_MAX_CANDIDATES]
         key = self._keys.get(str(kid))
         if key is None and self._published is not None:
             key = self._published.keys.get(str(kid))
