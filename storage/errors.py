@@ -19,6 +19,7 @@ from typing import Literal, TypeAlias
 __all__ = [
     "CredentialKeyMissing",
     "CredentialsUnreadable",
+    "EmbeddedPostgresFailed",
     "LimitReached",
     "MigrationNeeded",
     "NoRow",
@@ -83,6 +84,10 @@ class MigrationNeeded(StorageError):
             f"the database is at schema {self.found}, this code needs schema {self.known}: "
             "run `python -m server migrate`"
         )
+
+
+class EmbeddedPostgresFailed(StorageError):
+    """The embedded PostgreSQL cannot be made, started or reached. The text says why and what to do."""
 
 
 class VersionMismatch(StorageError):
