@@ -14,11 +14,13 @@ DOCUMENT = cast("dict[str, object]", document())
 
 def at(pointer: str) -> object:
     """What a JSON pointer of this document leads to."""
-    found: object = DOCUMENT
-    for part in pointer.removeprefix("#/").split("/"):
-        assert isinstance(found, dict), pointer
-        found = found[part.replace("~1", "/").replace("~0", "~")]
-    return found
+    *outer, last = (
+        part.replace("~1", "/").replace("~0", "~") for part in pointer.removeprefix("#/").split("/")
+    )
+    found = DOCUMENT
+    for part in outer:
+        found = cast("dict[str, object]", found[part])
+    return found[last]
 
 
 def references(value: object) -> Iterator[str]:
