@@ -101,9 +101,7 @@ class MemoryBus:
                 on_hint(Hint(user, seq))
 
     def statistics(self) -> BusStatistics:
-        return BusStatistics(
-            self._announced, self._received, self._dropped, len(self._watched), self._breaks
-        )
+        return BusStatistics(self._announced, self._received, self._dropped, len(self._watched), self._breaks)
 
     def _take(self, hint: Hint) -> None:
         if self._away or (hint.user is not None and hint.user not in self._watched):

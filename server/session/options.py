@@ -63,8 +63,5 @@ class SessionOptions:
     save_every_s: float = 10.0
     """At most so often a source's last good answer is stored."""
 
-    saved_bytes: int = 256 * 1024
-    """How much of that is kept for a user."""
-
     concurrency: int = 8
     """Users served at once where many are: saving, publishing, replacing a provider's settings."""

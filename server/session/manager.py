@@ -1,0 +1,400 @@
+"""All sessions of a process, kept equal to the stored rows.
+
+Everything that is written for a user goes through `write`: commit, announce, apply what was read back. The
+rest of this module is about the ways in which another replica's writes get here: a hint on the bus, a cursor
+that names a later write, and the look, which compares all sessions with the store every few seconds and needs
+nothing but the database. Who has a session at all is the directory's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from random import Random
+from typing import Final, TypeVar
+
+import structlog
+from anyio import CancelScope, create_task_group
+from anyio.abc import TaskGroup
+from pydantic import BaseModel
+
+from protocol.ids import SourceId, UserId
+from server.engine.clock import Clock
+from server.engine.limits import FeedLimits
+from server.engine.processors import PostProcessor
+from server.engine.tasks import TaskScope
+from server.replication.bus import Bus, Hint
+from server.session.builds import SourceBuilder
+from server.session.chores import Chore, LookChore
+from server.session.directory import DirectoryStatistics, SessionDirectory
+from server.session.errors import NoSuchUser, SessionUnavailable
+from server.session.listeners import CloseReason
+from server.session.operator_rows import OperatorRows
+from server.session.options import SessionOptions
+from server.session.parts import OverlayFactory, PreparedSources, SessionParts
+from server.session.reading import RowReader
+from server.session.rebuilding import Rebuild
+from server.session.user_session import UserSession
+from server.sources.registry import ProviderRegistry
+from server.sources.services import Services, UserWrites
+from storage import action_results, inbox, source_state, users
+from storage.credentials import KeyRing
+from storage.database import Database, WriteTx
+from storage.errors import StorageUnavailable
+from storage.loading import Loader, UserRows, load
+from storage.source_configs import DefaultRow
+
+__all__ = ["ManagerStatistics", "OperatorChange", "SessionManager", "SessionSetup"]
+
+T = TypeVar("T")
+
+# Sessions whose answers are encoded in one go: the loop must not stand still for all of them.
+_SAVED_AT_ONCE: Final = 100
+_SWEEP_S: Final = 15.0
+_PRUNE_S: Final = 600.0
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSetup:
+    """What a manager is made with. `services` is called once, with the manager as the way to write."""
+
+    database: Database
+    bus: Bus
+    clock: Clock
+    registry: ProviderRegistry
+    keys: KeyRing
+    services: Callable[[UserWrites], Services]
+    defaults: Sequence[DefaultRow] = ()
+    """The rows of a new user."""
+    environment: Mapping[SourceId, BaseModel] = field(default_factory=dict[SourceId, BaseModel])
+    """Providers' settings that hold where none are stored."""
+    options: SessionOptions = field(default_factory=SessionOptions)
+    limits: FeedLimits = field(default_factory=FeedLimits)
+    processors: Sequence[PostProcessor] = ()
+    overlay: OverlayFactory | None = None
+    rng: Random = field(default_factory=Random)
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerStatistics:
+    """What there is, and counts since the start."""
+
+    directory: DirectoryStatistics
+    reads: int
+    """Rows read again for a live session."""
+    looks: int
+    looks_differing: int
+    """Sessions that a look found to differ from their rows."""
+    storage_trouble: bool
+    """Whether the last look got no answer."""
+    bus_healthy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorChange:
+    """What new operator rows set off in this process."""
+
+    closed: int = 0
+    """Sockets that were closed for a revocation."""
+    rebuilds: tuple[Rebuild, ...] = ()
+
+
+class SessionManager:
+    """The way to a user's session, and the one way in which anything of a user is written."""
+
+    def __init__(self, setup: SessionSetup, group: TaskGroup) -> None:
+        """Use `open`. `group` is where everything runs."""
+        self.setup = setup
+        self.prepared = PreparedSources()
+        self.operator = OperatorRows(
+            database=setup.database, keys=setup.keys, registry=setup.registry, environment=setup.environment
+        )
+        self.builder = SourceBuilder(
+            keys=setup.keys, services=setup.services(self), timeout_s=setup.options.build_timeout_s
+        )
+        loader = Loader(setup.database, group, setup.defaults)
+        self._group = group
+        self._tasks = TaskScope(group)
+        self._reader = RowReader(
+            tasks=self._tasks, now=self._load_now, soon=loader.load_one, apply=self._apply
+        )
+        self._directory = SessionDirectory(
+            group=group,
+            bus=setup.bus,
+            parts=self._parts(),
+            ensure=loader.ensure_one,
+            read=self.reread,
+            save=self._save_one,
+        )
+        self._look = LookChore(
+            clock=setup.clock,
+            rng=setup.rng,
+            every_s=setup.options.look_every_s,
+            alone_s=setup.options.look_alone_s,
+            healthy=lambda: setup.bus.healthy,
+            do=self.look,
+        )
+        self._reads = self._looks = self._looks_differing = 0
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, setup: SessionSetup) -> AsyncIterator[SessionManager]:
+        """A running manager; at the end of the block every session is saved and closed.
+
+        Reads the operator's rows first: raises StorageUnavailable if that cannot be done.
+        """
+        async with create_task_group() as group:
+            manager = cls(setup, group)
+            await manager.operator.read()
+            await group.start(setup.bus.run, manager._on_hint, manager._on_bus_health)
+            manager._start_chores()
+            try:
+                yield manager
+            finally:
+                with CancelScope(shield=True):
+                    await manager._aclose()
+                group.cancel_scope.cancel()
+
+    # Who has a session
+
+    async def get_or_create(self, user: UserId, *, existing: bool = False) -> UserSession:
+        """The user's session: the live one, the one that is being made, or a new one.
+
+        Attach to it before waiting for anything else: nobody holds it for you. With `existing`, raises
+        NoSuchUser for a user of whom nothing is stored (then nothing is made). Raises SessionUnavailable when
+        the store does not answer or there is no room, SessionRemoved when it was removed meanwhile,
+        SessionsClosed at the end. Cancelled: the creation goes on for whoever else waits.
+        """
+        if existing and self._directory.get(user) is None:
+            try:
+                known = await users.exists(self.setup.database, user)
+            except StorageUnavailable as problem:
+                raise SessionUnavailable from problem
+            if not known:
+                raise NoSuchUser
+        return await self._directory.get_or_create(user)
+
+    def live(self, user: UserId) -> UserSession | None:
+        """The user's session, if there is one here."""
+        return self._directory.get(user)
+
+    def sessions(self) -> tuple[UserSession, ...]:
+        """All live sessions, as of now."""
+        return tuple(self._directory)
+
+    async def remove(self, user: UserId, reason: CloseReason = "removed") -> None:
+        """Ends the user's session, also one that is being made: whoever waits for that gets SessionRemoved.
+        One that is asked for after this call began is a new one. Returns when the old one has ended."""
+        await self._directory.remove(user, reason)
+
+    async def bring_up_to(self, user: UserId, seq: int) -> None:
+        """Returns once the live session has read its rows as of write `seq` or later; at once if it has.
+
+        Raises SessionUnavailable if they cannot be read now. A seq that the store does not know (any more) is
+        no reason to wait: what it has is the truth.
+        """
+        session = self._directory.get(user)
+        if session is not None and session.seq < seq:
+            try:
+                await self._reader.read(user, urgent=True)
+            except StorageUnavailable as problem:
+                raise SessionUnavailable from problem
+
+    async def reread(self, user: UserId) -> None:
+        """Reads the rows of a live session again, together with others', and applies them. Raises
+        StorageUnavailable; it is then done as soon as the store answers."""
+        await self._reader.read(user)
+
+    # Writes
+
+    async def write(self, user: UserId, fn: Callable[[WriteTx], Awaitable[T]]) -> T:
+        """`UserWrites`: a transaction of this user, then the others told and the session made equal to it.
+
+        Returns when the live session (if any) contains the write. Raises what `fn` raises, and
+        StorageUnavailable. Cancelled before COMMIT, nothing is written; from there on all of it happens.
+        """
+        with CancelScope() as scope:
+            try:
+                async with self.setup.database.write(user) as tx:
+                    result = await fn(tx)
+                    # The COMMIT comes next: a cancellation must not part it from what follows.
+                    scope.shield = True
+            except StorageUnavailable as problem:
+                if problem.outcome == "unknown":
+                    self._reader.request(user)
+                raise
+            await self._committed(user, tx.seq)
+            return result
+        raise AssertionError("nobody cancels this scope")
+
+    async def write_global(self, fn: Callable[[WriteTx], Awaitable[T]]) -> tuple[T, OperatorChange]:
+        """The same for what belongs to nobody; also what it set off here. Returns when this process holds the
+        new rows."""
+        with CancelScope() as scope:
+            async with self.setup.database.write_global() as tx:
+                result = await fn(tx)
+                scope.shield = True
+            self.setup.bus.announce(Hint(None, tx.seq))
+            try:
+                change = await self.look_global()
+            except StorageUnavailable:
+                self._look.soon()
+                change = OperatorChange()
+            return result, change
+        raise AssertionError("nobody cancels this scope")
+
+    async def _committed(self, user: UserId, seq: int) -> None:
+        self.setup.bus.announce(Hint(user, seq))
+        self._directory.note(user, seq)
+        session = self._directory.get(user)
+        if session is not None and session.seq < seq:
+            try:
+                await self._reader.read(user, urgent=True)
+            except StorageUnavailable:
+                # Written all the same; the session follows as soon as the store answers again.
+                _log.warning("session_read_owed")
+
+    # What others wrote
+
+    def hint(self, user: UserId | None, seq: int) -> None:
+        """Somebody says that the rows have reached `seq`: they are read if that is news. Never waits."""
+        if user is None:
+            if self.operator.seq != seq:
+                self._look.soon()
+            return
+        self._directory.note(user, seq)
+        session = self._directory.get(user)
+        if session is not None and session.seq < seq:
+            self._reader.request(user)
+
+    async def look(self) -> int:
+        """Compares every session, and the operator's rows, with the store; returns how many sessions differed,
+        once they are equal. Raises StorageUnavailable."""
+        self._looks += 1
+        await self.look_global()
+        pairs = [(session.user, session.seq) for session in self._directory]
+        differing = (
+            {user for user, _ in await self.setup.database.differing(pairs)} if pairs else set[UserId]()
+        )
+        self._looks_differing += len(differing)
+        for done in [self._reader.request(user) for user in differing | self._reader.owed]:
+            await done.wait()
+        return len(differing)
+
+    async def look_global(self) -> OperatorChange:
+        """Reads the operator's rows if they have changed, and says what followed. Sessions are rebuilt in the
+        background where a provider has new settings. Raises StorageUnavailable."""
+        if await self.setup.database.global_seq() == self.operator.seq:
+            return OperatorChange()
+        changed, closed = await self.operator.read()
+        rebuilds = tuple([Rebuild(source_id) for source_id in changed])
+        for rebuild in rebuilds:
+            self._tasks.start(rebuild.run, self, name="session.rebuild")
+        return OperatorChange(closed, rebuilds)
+
+    def revoked(self, user: UserId, issued_at: datetime) -> bool:
+        """Whether a token of this user, issued then, is to be refused."""
+        return self.operator.revoked(user, issued_at)
+
+    def statistics(self) -> ManagerStatistics:
+        """What there is and what was done."""
+        return ManagerStatistics(
+            directory=self._directory.statistics(),
+            reads=self._reads,
+            looks=self._looks,
+            looks_differing=self._looks_differing,
+            storage_trouble=self._look.trouble,
+            bus_healthy=self.setup.bus.healthy,
+        )
+
+    # Inside
+
+    def _parts(self) -> SessionParts:
+        setup = self.setup
+        return SessionParts(
+            clock=setup.clock,
+            providers=setup.registry,
+            builder=self.builder,
+            reread=self._request,
+            idle=self._idle_changed,
+            settings_version=self.operator.settings_version,
+            options=setup.options,
+            limits=setup.limits,
+            processors=setup.processors,
+            overlay=setup.overlay,
+            prepared=self.prepared,
+            rng=setup.rng,
+        )
+
+    def _request(self, user: UserId) -> None:
+        self._reader.request(user)
+
+    def _idle_changed(self, session: UserSession) -> None:
+        self._directory.idle_changed(session)
+
+    async def _load_now(self, user: UserId) -> UserRows:
+        return (await load(self.setup.database, [user]))[user]
+
+    def _apply(self, user: UserId, rows: UserRows) -> None:
+        session = self._directory.get(user)
+        if session is None:
+            return
+        self._reads += 1
+        if rows.exists:
+            session.apply_rows(rows)
+        else:
+            self._directory.end(session, "gone", save=False)
+
+    def _on_hint(self, hint: Hint) -> None:
+        self.hint(hint.user, hint.seq)
+
+    def _on_bus_health(self, healthy: bool) -> None:
+        # Anything may have been missed; and while it is away, looks come more often from now on.
+        self._look.soon()
+
+    def _start_chores(self) -> None:
+        setup = self.setup
+        self._look.start(self._group, "session.look")
+        for name, every_s, do in (
+            ("session.save", setup.options.save_every_s, self.save),
+            ("session.sweep", min(_SWEEP_S, setup.options.idle_ttl_s / 4), self._sweep),
+            ("session.prune", _PRUNE_S, self._prune),
+        ):
+            Chore(clock=setup.clock, rng=setup.rng, every_s=every_s, do=do).start(self._group, name)
+
+    async def save(self) -> None:
+        """Stores what the sources of all sessions show, where that has changed since the last time."""
+        dirty = [session for session in self._directory if session.dirty]
+        for start in range(0, len(dirty), _SAVED_AT_ONCE):
+            await self._save(dirty[start : start + _SAVED_AT_ONCE])
+
+    async def _save_one(self, session: UserSession) -> None:
+        await self._save([session])
+
+    async def _save(self, sessions: Sequence[UserSession]) -> None:
+        unsaved = {session.user: session.unsaved() for session in sessions}
+        if not await source_state.save_many(self.setup.database, {u: s for u, s in unsaved.items() if s}):
+            for session in sessions:
+                session.forget_saved()
+
+    async def _sweep(self) -> None:
+        self._directory.evict_idle()
+        before = self.setup.clock.monotonic() - self.setup.options.history_s
+        for session in self._directory:
+            session.trim(before)
+
+    async def _prune(self) -> None:
+        try:
+            await inbox.prune_expired(self.setup.database)
+            await action_results.prune(self.setup.database)
+        except StorageUnavailable:
+            pass  # what is left over is hidden already; there is a next time
+
+    async def _aclose(self) -> None:
+        await self.save()
+        await self._directory.aclose()
+        await self._tasks.aclose()

@@ -1,0 +1,145 @@
+"""What belongs to no user, held in memory: from when on tokens are refused, and the providers' settings.
+
+Both are rows under one number, the global seq, as a user's rows are under the user's. They are read again
+whenever that number has changed, in one snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+import orjson
+import structlog
+from anyio import Lock
+from pydantic import BaseModel, ValidationError
+
+from protocol.frozen import JsonValue
+from protocol.ids import SourceId, UserId
+from server.sources.provider import AnyProvider
+from server.sources.registry import ProviderRegistry
+from storage import providers, revocations
+from storage.credentials import KeyRing
+from storage.database import Database
+from storage.errors import CredentialKeyMissing, CredentialsUnreadable
+
+__all__ = ["OperatorRows", "RevocationWatcher", "SettingsInForce"]
+
+RevocationWatcher: TypeAlias = Callable[[UserId, datetime], int]
+"""Told that tokens of a user issued before a time are refused; returns how many sockets it closed."""
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsInForce:
+    """Which settings a provider works with. `version` 0: not the stored ones, there are none or they do not
+    open; `problem` says which."""
+
+    version: int
+    problem: str | None = None
+
+
+class OperatorRows:
+    """The rows of nobody, as they were at `seq`."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        keys: KeyRing,
+        registry: ProviderRegistry,
+        environment: Mapping[SourceId, BaseModel] | None = None,
+    ) -> None:
+        """`environment`: settings that hold where none are stored."""
+        self.seq = -1
+        self._database = database
+        self._keys = keys
+        self._registry = registry
+        self._environment = environment or {}
+        self._revoked: dict[UserId, datetime] = {}
+        self._in_force: dict[SourceId, SettingsInForce] = {}
+        self._versions: dict[SourceId, int] = {}
+        self._watchers: list[RevocationWatcher] = []
+        self._one_at_a_time = Lock()
+
+    def revoked(self, user: UserId, issued_at: datetime) -> bool:
+        """Whether a token of this user, issued then, is to be refused."""
+        before = self._revoked.get(user)
+        return before is not None and issued_at < before
+
+    def watch_revocations(self, watcher: RevocationWatcher) -> None:
+        """Has `watcher` called for every revocation that is new to this process. It must not wait nor raise."""
+        self._watchers.append(watcher)
+
+    def settings_version(self, source_id: SourceId) -> int:
+        """Names the settings in force of a provider; another number: sources must be built anew."""
+        return self._versions.get(source_id, 0)
+
+    def in_force(self, source_id: SourceId) -> SettingsInForce:
+        """Which settings a provider works with."""
+        return self._in_force.get(source_id, SettingsInForce(0))
+
+    def from_environment(self, source_id: SourceId) -> bool:
+        """Whether there are settings for it in the environment."""
+        return source_id in self._environment
+
+    def seal(self, source_id: SourceId, settings: JsonValue) -> bytes:
+        """Encrypts settings for storing. Raises CredentialKeyMissing."""
+        return self._keys.encrypt_settings(source_id, settings)
+
+    async def read(self) -> tuple[tuple[SourceId, ...], int]:
+        """Reads what has changed: the providers that have other settings than before, and how many sockets were
+        closed for a revocation. Raises StorageUnavailable; then all is as it was."""
+        async with self._one_at_a_time:
+            known = self.seq
+            async with self._database.read() as tx:
+                row = await tx.fetch_one("SELECT seq FROM global_seq")
+                seq = 0 if row is None else int(row[0])
+                # A database that lost its last writes starts over with a smaller number: then all is read.
+                revoked = await revocations.changed_since(tx, known if known <= seq else 0)
+                settings = await providers.list_(tx)
+            if known > seq:
+                self._revoked.clear()
+            self.seq = seq
+            return self._configure(settings), sum([self._revoke(each) for each in revoked])
+
+    def _revoke(self, row: revocations.RevocationRow) -> int:
+        if self._revoked.get(row.user) == row.issued_before:
+            return 0
+        self._revoked[row.user] = row.issued_before
+        return sum([watcher(row.user, row.issued_before) for watcher in self._watchers])
+
+    def _configure(self, rows: list[providers.ProviderRow]) -> tuple[SourceId, ...]:
+        stored = {row.source_id: row for row in rows}
+        changed: list[SourceId] = []
+        for provider in self._registry:
+            row = stored.get(provider.source_id)
+            version = 0 if row is None else row.version
+            if self._versions.get(provider.source_id) != version:
+                self._versions[provider.source_id] = version
+                self._configure_one(provider, row)
+                changed.append(provider.source_id)
+        return tuple(changed)
+
+    def _configure_one(self, provider: AnyProvider, row: providers.ProviderRow | None) -> None:
+        settings = self._environment.get(provider.source_id)
+        in_force = SettingsInForce(0)
+        if row is not None and provider.settings_schema is not None:
+            try:
+                opened = self._keys.decrypt_settings(provider.source_id, row.settings)
+                settings = provider.settings_schema.model_validate_json(orjson.dumps(opened))
+                in_force = SettingsInForce(row.version)
+            except (CredentialsUnreadable, CredentialKeyMissing):
+                in_force = SettingsInForce(0, "the stored settings can't be read")
+            except ValidationError:
+                in_force = SettingsInForce(0, "the stored settings no longer fit")
+        self._in_force[provider.source_id] = in_force
+        try:
+            if provider.settings_schema is not None:
+                provider.configure(settings)
+        except Exception:
+            # The provider's own fault; its sources go on with what it had.
+            _log.exception("provider_configure_failed", source=provider.source_id)

@@ -1,0 +1,424 @@
+"""The sources of one session: made equal to the stored rows, again and again.
+
+`apply` is the only way in which stored truth gets in here. It says for each row what should run; builds
+bring that about, each in its own time. A build is for one version of a row: when the row has moved on
+meanwhile, up or down, what was built is thrown away. So the order in which builds end decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
+
+import structlog
+from anyio import CancelScope, Event
+
+from protocol.feed import FeedItem, SourceError
+from protocol.frozen import JsonObject, freeze
+from protocol.ids import SourceId, UserId
+from server.engine.clock import Timer, expire_after
+from server.engine.engine import FeedEngine
+from server.engine.report import SavedSource
+from server.engine.source import FeedSource, SourceFailure
+from server.engine.tasks import TaskScope
+from server.session.builds import close_source
+from server.session.errors import SourceUnavailable
+from server.session.parts import SessionParts
+from server.session.saving import decode_saved, encode_saved
+from server.session.states import OFF, SourceView, StatusName
+from server.sources.provider import AnyProvider
+from server.sources.stored import StoredSource
+from storage.loading import UserRows
+from storage.source_configs import SourceConfigRow
+
+__all__ = ["SessionSources"]
+
+SourceT = TypeVar("SourceT", bound=FeedSource)
+
+# What an instance was built from: the row's version, and that of its provider's settings.
+_Key = tuple[int, int]
+
+_NO_CONFIG: JsonObject = freeze({})
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class _Build:
+    """One attempt to build one version of one source."""
+
+    __slots__ = ("key", "provider", "row", "scope", "slot")
+
+    def __init__(self, slot: _Slot, provider: AnyProvider, row: SourceConfigRow, key: _Key) -> None:
+        self.slot = slot
+        self.provider = provider
+        self.row = row
+        self.key = key
+        self.scope = CancelScope()
+
+
+class _Slot:
+    """One source that has a row: what the row says, and how far the session is with it."""
+
+    __slots__ = (
+        "build",
+        "config",
+        "due",
+        "enabled",
+        "failed",
+        "failing_since",
+        "failures",
+        "has_credentials",
+        "retry",
+        "running",
+        "saved",
+        "source_id",
+        "told",
+        "version",
+    )
+
+    def __init__(self, source_id: SourceId) -> None:
+        self.source_id = source_id
+        self.version = 0
+        self.enabled = False
+        self.config = _NO_CONFIG
+        self.has_credentials = False
+        self.build: _Build | None = None  # under way
+        self.running: _Key | None = None  # of the instance in the engine
+        self.failed: _Key | None = None  # of the last build, if it came to nothing
+        self.due = False  # whether that one is to be tried again
+        self.failures = 0
+        self.failing_since: datetime | None = None
+        self.retry: Timer | None = None
+        self.told: object = None  # the signature of what the listeners were last told
+        self.saved: SavedSource | None = None  # what was last stored of it
+
+    def take(self, row: SourceConfigRow) -> None:
+        """What the row says. Its credentials are not kept: a build reads them from the row it is given."""
+        self.version = row.version
+        self.enabled = row.enabled
+        self.config = row.config or _NO_CONFIG
+        self.has_credentials = row.credentials is not None
+
+
+class SessionSources:
+    """Which sources run in one engine, and why the others don't."""
+
+    __slots__ = (
+        "_changed",
+        "_engine",
+        "_on_change",
+        "_parts",
+        "_queue",
+        "_rows",
+        "_slots",
+        "_spawning",
+        "_tasks",
+        "_user",
+    )
+
+    def __init__(
+        self,
+        user: UserId,
+        parts: SessionParts,
+        engine: FeedEngine,
+        tasks: TaskScope,
+        on_change: Callable[[], None],
+    ) -> None:
+        """`on_change` is called whenever a build has ended, well or not."""
+        self._user = user
+        self._parts = parts
+        self._engine = engine
+        self._tasks = tasks
+        self._on_change = on_change
+        self._slots: dict[SourceId, _Slot] = {}
+        self._queue: deque[_Build] | None = None
+        self._spawning = False
+        # Kept while something is being built, which is given them when it is done.
+        self._rows: UserRows | None = None
+        self._changed: Event | None = None
+
+    # What there is
+
+    @property
+    def building(self) -> tuple[str, ...]:
+        """The sources that are being built and show nothing yet, in the fixed order."""
+        if self._rows is None:
+            return ()
+        order = self._parts.providers.order
+        waiting = [s.source_id for s in self._slots.values() if s.build is not None and s.running is None]
+        return tuple(sorted(waiting, key=order.index))
+
+    def view(self, source_id: SourceId) -> SourceView:
+        """What is known of a source; of one without a row that it is off."""
+        slot = self._slots.get(source_id)
+        if slot is None:
+            return OFF
+        status: StatusName = "off"
+        error = blocked_by = last_ok_at = None
+        if slot.enabled:
+            engine = self._engine.status(source_id)
+            status, error = engine.status.value, engine.error
+            blocked_by, last_ok_at = engine.blocked_by, engine.last_ok_at
+            if slot.running is None and slot.failed is None:
+                status = "starting"
+        return SourceView(
+            enabled=slot.enabled,
+            version=slot.version,
+            config=slot.config,
+            has_credentials=slot.has_credentials,
+            status=status,
+            error=error,
+            blocked_by=blocked_by,
+            last_ok_at=last_ok_at,
+            source=self._engine.source(source_id) if slot.enabled else None,
+        )
+
+    def source(self, kind: type[SourceT]) -> SourceT:
+        """The running source of that class. Raises SourceUnavailable."""
+        source_id = SourceId(getattr(kind, "id", kind.__name__))
+        found = self._engine.source(source_id)
+        if isinstance(found, kind):
+            return found
+        raise SourceUnavailable(source_id, self.view(source_id).status)
+
+    def dismiss_key(self, item: FeedItem) -> bytes:
+        """What of an item counts as its content, in the eyes of its source."""
+        source = self._engine.source(SourceId(item.source_id))
+        if source is not None:
+            try:
+                return source.dismiss_key(item)
+            except Exception:
+                _log.exception("source_dismiss_key_failed", source=item.source_id)
+        return FeedSource.dismiss_key(_NOBODY, item)
+
+    def changed_views(self) -> Iterator[SourceId]:
+        """The sources of which something is to be told that was not so when this was last asked."""
+        for slot in list(self._slots.values()):
+            view = self.view(slot.source_id)
+            error = None if view.error is None else (view.error.code, view.error.message)
+            told = (view.version, view.enabled, view.status, error, view.blocked_by, view.has_credentials)
+            if told != slot.told:
+                slot.told = told
+                yield slot.source_id
+
+    # What there should be
+
+    def apply(self, rows: UserRows) -> tuple[SourceId, ...]:
+        """Makes the sources equal to the rows; returns those whose rows are gone. Idempotent.
+
+        Never waits: what has to be built is built by tasks of the session.
+        """
+        self._rows = rows
+        gone = tuple([source_id for source_id in self._slots if source_id not in rows.configs])
+        for source_id in gone:
+            self._turn_off(self._slots.pop(source_id))
+        for provider in self._parts.providers:
+            row = rows.configs.get(provider.source_id)
+            if row is not None:
+                self._apply_row(provider, row, rows)
+        self._rest()
+        return gone
+
+    async def settled(self, source_id: SourceId, version: int, timeout_s: float) -> None:
+        """Returns once that version of the row has been built, has failed to be, or is no longer wanted; at
+        the latest after `timeout_s`."""
+        with expire_after(self._parts.clock, timeout_s):
+            while self._is_unsettled(source_id, version):
+                await self._next_change()
+
+    async def built(self, timeout_s: float) -> None:
+        """Returns once nothing is being built; at the latest after `timeout_s`."""
+        if self._rows is not None:
+            with expire_after(self._parts.clock, timeout_s):
+                while self._rows is not None:
+                    await self._next_change()
+
+    def unsaved(self) -> Iterator[tuple[SourceId, bytes]]:
+        """The answers that are not stored yet, encoded; afterwards they count as stored."""
+        for source_id, saved in self._engine.save().items():
+            slot = self._slots.get(source_id)
+            if slot is None or isinstance(self._engine.source(source_id), StoredSource):
+                continue  # what comes from rows comes back from rows
+            before = slot.saved
+            if before is None or before.items != saved.items or before.context != saved.context:
+                slot.saved = saved
+                yield source_id, encode_saved(saved)
+
+    def forget_saved(self) -> None:
+        """What `unsaved` gave could not be stored."""
+        for slot in self._slots.values():
+            slot.saved = None
+
+    def runs_latest(self, source_id: SourceId) -> bool | None:
+        """Whether what runs was built from the present row and settings; None if the source is off."""
+        slot = self._slots.get(source_id)
+        if slot is None or not slot.enabled:
+            return None
+        return slot.running == (slot.version, self._parts.settings_version(source_id))
+
+    def close(self) -> None:
+        """Takes back every timer. The builds are the session's tasks, and end with them."""
+        for slot in self._slots.values():
+            _cancel_retry(slot)
+
+    # One row
+
+    def _apply_row(self, provider: AnyProvider, row: SourceConfigRow, rows: UserRows) -> None:
+        slot = self._slots.get(row.source_id)
+        if slot is None:
+            slot = self._slots[provider.source_id] = _Slot(provider.source_id)
+        slot.take(row)
+        if not row.enabled:
+            self._turn_off(slot)
+            return
+        key = (row.version, self._parts.settings_version(provider.source_id))
+        if slot.running == key and slot.failed is None:
+            self._supersede(slot)
+        elif slot.build.key != key if slot.build else slot.failed != key or slot.due:
+            self._begin(slot, provider, row, key)
+        self._restore(slot.source_id, rows)
+
+    def _turn_off(self, slot: _Slot) -> None:
+        self._supersede(slot)
+        if slot.running is not None or slot.failed is not None:
+            self._engine.remove(slot.source_id)
+        slot.running = slot.failed = slot.failing_since = None
+        slot.failures = 0
+
+    def _begin(self, slot: _Slot, provider: AnyProvider, row: SourceConfigRow, key: _Key) -> None:
+        self._supersede(slot)
+        prepared = self._parts.prepared.take(self._user, provider.source_id, row.version)
+        if prepared is not None:
+            self._install(slot, key, prepared)
+            return
+        slot.build = _Build(slot, provider, row, key)
+        self._queue = self._queue or deque()
+        self._queue.append(slot.build)
+        self._spawn()
+
+    def _supersede(self, slot: _Slot) -> None:
+        """Whatever was under way for this source is not wanted any more."""
+        _cancel_retry(slot)
+        slot.due = False
+        if slot.build is not None:
+            slot.build.scope.cancel()
+            slot.build = None
+
+    # Builds. A provider that does not wait, as most don't, costs no task of its own: one worker builds source
+    # after source, and only while it waits for one does the next get another worker.
+
+    def _spawn(self) -> None:
+        if not self._spawning and self._queue:
+            self._spawning = True
+            self._tasks.start(self._work, name="session.build")
+            # Comes after the worker's first step: it has built what could be built at once.
+            self._parts.clock.call_later(0, self._spawn_next)
+
+    def _spawn_next(self) -> None:
+        self._spawning = False
+        self._spawn()
+
+    async def _work(self) -> None:
+        while self._queue:
+            build = self._queue.popleft()
+            if build.slot.build is build:
+                await self._run(build)
+
+    async def _run(self, build: _Build) -> None:
+        source: FeedSource | None = None
+        failure = SourceFailure("it was given up")
+        with build.scope:
+            try:
+                source = await self._parts.builder.from_row(self._user, build.provider, build.row)
+            except SourceFailure as problem:
+                failure = problem
+        slot = build.slot
+        if slot.build is not build:
+            if source is not None:
+                await close_source(source, self._parts.clock)
+            return
+        slot.build = None
+        if source is None:
+            self._fail(slot, build.key, failure)
+        else:
+            self._install(slot, build.key, source)
+        self._rest()
+        self._on_change()
+
+    def _install(self, slot: _Slot, key: _Key, source: FeedSource) -> None:
+        known = slot.running is not None
+        slot.running, slot.failed, slot.failing_since, slot.failures = key, None, None, 0
+        if known:
+            self._engine.swap(slot.source_id, source)
+        else:
+            self._engine.add(source, saved=self._saved(slot, source, self._rows))
+        if self._rows is not None:
+            self._restore(slot.source_id, self._rows)
+
+    def _saved(self, slot: _Slot, source: FeedSource, rows: UserRows | None) -> SavedSource | None:
+        """What the source last showed, as stored: unless it was another one, set up differently."""
+        if rows is None or isinstance(source, StoredSource):
+            return None
+        state, row = rows.states.get(slot.source_id), rows.configs.get(slot.source_id)
+        if state is None or state.saved is None or state.saved_at is None:
+            return None
+        if row is None or row.updated_at > state.saved_at:
+            return None
+        slot.saved = decode_saved(state.saved, state.saved_at)
+        return slot.saved
+
+    def _fail(self, slot: _Slot, key: _Key, failure: SourceFailure) -> None:
+        options, clock = self._parts.options, self._parts.clock
+        slot.failed = key
+        slot.failing_since = slot.failing_since or clock.now()
+        backoff = min(options.retry_first_s * 2.0**slot.failures, options.retry_max_s)
+        slot.failures = min(slot.failures + 1, 16)
+        delay = max(backoff * self._parts.rng.uniform(0.5, 1.0), failure.retry_after_s or 0.0)
+        slot.retry = clock.call_later(delay, partial(self._retry, slot))
+        retry_at = clock.now() + timedelta(seconds=delay)
+        error = SourceError(slot.source_id, failure.code, failure.message, slot.failing_since, retry_at)
+        self._engine.fail(slot.source_id, error)
+
+    def _retry(self, slot: _Slot) -> None:
+        # By way of the rows: what they say by now is what is to be built.
+        slot.retry = None
+        slot.due = True
+        self._parts.reread(self._user)
+
+    def _restore(self, source_id: SourceId, rows: UserRows) -> None:
+        source = self._engine.source(source_id)
+        if isinstance(source, StoredSource):
+            try:
+                source.restore(rows)
+            except Exception:
+                # A source's bug is that source's failure: the others must still see their rows.
+                _log.exception("source_restore_failed", source=source_id)
+
+    # Who waits
+
+    def _rest(self) -> None:
+        if self._rows is not None and all(slot.build is None for slot in self._slots.values()):
+            self._rows = None
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    def _is_unsettled(self, source_id: SourceId, version: int) -> bool:
+        slot = self._slots.get(source_id)
+        return slot is not None and slot.version <= version and slot.build is not None
+
+    async def _next_change(self) -> None:
+        self._changed = self._changed or Event()
+        await self._changed.wait()
+
+
+_NOBODY = FeedSource()
+
+
+def _cancel_retry(slot: _Slot) -> None:
+    if slot.retry is not None:
+        slot.retry.cancel()
+        slot.retry = None
