@@ -138,6 +138,9 @@ class Storage(Group):
         None, "PostgreSQL. Without it the server starts one of its own in FREYA_DATA_DIR", env="DATABASE_URL"
     )
     data_dir: Path = _setting(Path(".freya"), "Keys, and the embedded PostgreSQL")
+    migrate: bool = _setting(
+        True, "Bring the database to this release's schema at start; 0: only `python -m server migrate` does"
+    )
     db_pool: int = _setting(10, "Connections to PostgreSQL, for each process", ge=2, le=200)
     db_timeout_s: float = _setting(5.0, "No request waits longer for PostgreSQL", unit="s", ge=0.1, le=60)
     redis_url: (

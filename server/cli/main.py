@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import typer
 
-from server.cli import keygen, token
+from server.cli import keygen, migrate, rotate_keys, token
 from server.cli.stop import Stop
+from server.log import set_up
 from server.settings import SettingsError
 
 __all__ = ["app", "main", "run"]
@@ -22,8 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (token.token, keygen.keygen):
-    app.command()(command)
+for _command in (token.token, keygen.keygen, migrate.migrate, rotate_keys.rotate_keys):
+    app.command()(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code. What it has to say about an error goes to standard error."""
+    set_up("warning")
     try:
         app(args=None if arguments is None else list(arguments), prog_name="freya")
     except SettingsError as error:
