@@ -8,15 +8,13 @@ in here is that source's failure alone: a provider may raise, or hang, and costs
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypeVar
 
-from protocol.frozen import JsonValue
+from protocol.frozen import JsonObject, freeze
 from protocol.ids import SourceId, UserId
 from server.engine.source import FeedSource
 
@@ -78,7 +76,7 @@ class FeedProvider(ABC, Generic[ConfigT, CredentialsT, SettingsT]):
     default_row: bool = False
     """Whether a new user has it from the start."""
 
-    default_config: Mapping[str, JsonValue] = MappingProxyType({})
+    default_config: JsonObject = freeze({})
     """The config of that first row, as it would come over the wire."""
 
     @abstractmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, cast, get_args
@@ -67,7 +67,7 @@ class Reminder:
     series: Series | None = None
     completed_at: datetime | None = None
     """Of one that is due once. Each occurrence of a series has its own, in its override."""
-    overrides: Mapping[datetime, Override] = NO_OVERRIDES
+    overrides: Mapping[datetime, Override] = field(default_factory=lambda: NO_OVERRIDES)
     """By original due; only of a series."""
 
     def override(self, due: datetime) -> Override:
