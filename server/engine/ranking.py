@@ -15,11 +15,12 @@ __all__ = ["Ranking", "checked_time", "kept_groups", "ordered"]
 class Ranking:
     """The list while processors work on it, one after another."""
 
-    __slots__ = ("_boosts", "_groups", "items", "next_change_at")
+    __slots__ = ("_boosts", "_groups", "added_bytes", "items", "next_change_at")
 
     def __init__(self, items: tuple[FeedItem, ...]) -> None:
         self.items = items
         self.next_change_at: datetime | None = None
+        self.added_bytes = 0
         self._boosts: dict[str, float] = {}
         self._groups: list[Group] = []
 
@@ -35,6 +36,7 @@ class Ranking:
         boosts = [(name, _checked_boost(boost)) for name, boost in wanted.boost.items()]
         changes_at = _earlier(self.next_change_at, checked_time(wanted.next_change_at))
         self.items += additions
+        self.added_bytes += sum([len(item.encoded) for item in additions])
         if gone:
             self.items = tuple([item for item in self.items if item.id not in gone])
         self._groups += groups

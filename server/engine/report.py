@@ -6,14 +6,24 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Self
 
 from protocol.feed import ContextEntry, FeedItem
 from protocol.ids import SourceId
 from server.engine.limits import FeedLimits
+from server.engine.ranking import checked_time
 from server.engine.source import Answer, BadAnswer
 
-__all__ = ["NO_ITEMS", "Fingerprint", "Flaw", "Items", "SavedSource", "admit_context", "admit_items"]
+__all__ = [
+    "NO_ITEMS",
+    "Fingerprint",
+    "Flaw",
+    "Items",
+    "SavedSource",
+    "admit_context",
+    "admit_items",
+    "answered_items",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +47,9 @@ class Fingerprint(str):
     __slots__ = ()
 
     @classmethod
-    def of(cls, key: Hashable) -> Fingerprint:
-        """The mark of a key made of plain values. Two unequal keys have unequal marks."""
-        return cls(repr(key))
+    def of(cls, key: Hashable) -> Self:
+        """The mark of a key made of plain values. Unequal keys have unequal marks; a mark is its own."""
+        return key if isinstance(key, cls) else cls(repr(key))
 
 
 class Items(NamedTuple):
@@ -177,10 +187,13 @@ def admit_context(
 
 
 def answered_items(answer: Answer | Sequence[FeedItem]) -> tuple[Sequence[FeedItem], datetime | None]:
-    """Both forms of an answer in one."""
-    if isinstance(answer, Answer):
-        return answer.items, answer.next_change_at
-    return answer, None
+    """Both forms of an answer in one. Raises BadAnswer for a time that compares with nothing."""
+    if not isinstance(answer, Answer):
+        return answer, None
+    try:
+        return answer.items, checked_time(answer.next_change_at)
+    except ValueError as wrong:
+        raise BadAnswer("The source reported a next change without a time zone") from wrong
 
 
 def _listed(reported: Sequence[object]) -> Sequence[object]:

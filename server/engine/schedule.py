@@ -7,9 +7,13 @@ from typing import Final
 
 from protocol.feed import ErrorCode
 
-__all__ = ["FOREVER", "refresh_delay_s", "rest_s", "retry_delay_s", "wake_at"]
+__all__ = ["FOREVER", "SPACING_S", "refresh_delay_s", "retry_delay_s", "wake_at"]
 
 FOREVER: Final = float("inf")
+
+SPACING_S: Final = 0.1
+"""From the beginning of one run of a source to that of the next: what comes in a burst costs two runs, and a
+source that asks for itself in its own answer does not spin."""
 
 _RETRY_FIRST_S: Final = 2.0
 _RETRY_MAX_S: Final = 300.0
@@ -18,8 +22,6 @@ _HUMAN_FIRST_S: Final = 60.0
 _HUMAN_MAX_S: Final = 3600.0
 # What an upstream may ask for at most.
 _RETRY_AFTER_MAX_S: Final = 86_400.0
-_EAGER_RERUNS: Final = 4
-_REST_S: Final = 1.0
 _SOON: Final = timedelta(milliseconds=50)
 _LATER: Final = timedelta(seconds=1)
 
@@ -42,12 +44,6 @@ def retry_delay_s(code: ErrorCode, failures: int, retry_after_s: float | None, c
     # Chance also spreads those whom an upstream has given one and the same moment.
     asked = min(retry_after_s or 0.0, _RETRY_AFTER_MAX_S) * (1 + 0.1 * chance)
     return max(backoff, asked)
-
-
-def rest_s(reruns: int) -> float:
-    """The pause before one more run of a source that was to be asked again in every one of the last
-    `reruns` runs: none for a burst; but one that asks for itself in its own answer must not spin."""
-    return 0.0 if reruns <= _EAGER_RERUNS else _REST_S
 
 
 def wake_at(wanted: datetime | None, now: datetime) -> datetime | None:

@@ -111,8 +111,8 @@ class EngineStatistics:
     """Calls begun, of any source."""
     failures: int
     pushes: int
-    derivations: int
+    compilations: int
     emissions: int
-    """Derivations that changed something."""
+    """Compilations that changed something."""
     compute_s: float
-    """Time spent deriving, in all."""
+    """Time spent compiling, in all."""
