@@ -1,9 +1,14 @@
 """The users' living state: one session each, and the manager of all of them.
 
-`user_session` holds what one user has, `manager` who has one, `patches`, `items`, `actions` and `users` are
-the writes. Feed changes come from the engine and leave to the listeners; nothing here knows of sockets.
+`manager` is the way in: sessions, and everything that is written. `user_session` is what one user has;
+`patches`, `items`, `actions`, `users` and `providers` are the writes that clients ask for. Feed changes come
+from the engine and leave to the listeners; nothing here knows of sockets.
 """
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from server.session.listeners import FeedListener
+from server.session.manager import SessionManager, SessionSetup
+from server.session.user_session import UserSession
+
+__all__ = ["FeedListener", "SessionManager", "SessionSetup", "UserSession"]

@@ -1,8 +1,8 @@
-"""`action.execute`: what a source is asked to do, with its input checked and its answer kept where it came with
-a key."""
+"""`action.execute`: what a source is asked to do, its input checked, its answer kept where it had a key."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from uuid import uuid4
 
 import orjson
@@ -117,10 +117,9 @@ class Actions:
         return answer
 
     async def _release(self, user: UserId, key: str, holder: ReplicaId) -> None:
-        try:
+        # Where it cannot be given back, the claim ends by itself.
+        with suppress(StorageUnavailable):
             await action_results.release(self._manager.setup.database, user, key, holder)
-        except StorageUnavailable:
-            pass  # the claim ends by itself
 
     async def _do(self, source: FeedSource, spec: ActionSpec, given: BaseModel | None) -> JsonValue:
         setup = self._manager.setup
@@ -150,7 +149,7 @@ def _validated(spec: ActionSpec, params: JsonValue) -> BaseModel | None:
         if params not in (None, {}):
             raise InvalidParams([Issue(("params",), "this action takes no input")])
         return None
-    value = {} if params is None else params
+    value: JsonValue = dict[str, JsonValue]() if params is None else params
     try:
         return spec.params.model_validate_json(orjson.dumps(value))
     except ValidationError as error:

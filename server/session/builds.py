@@ -56,7 +56,7 @@ class SourceBuilder:
         config: BaseModel,
         credentials: BaseModel | None,
     ) -> FeedSource:
-        """Asks the provider. Raises SourceFailure, also when it takes too long or answers another's source."""
+        """Asks the provider. Raises SourceFailure, also if it takes too long or answers another's source."""
         source = await self._guarded(
             provider, lambda: provider.source_for_user(user, config, credentials, self._services)
         )

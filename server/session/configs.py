@@ -46,7 +46,7 @@ class Stored(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GivenCredentials:
-    """Credentials that came with a request: as they came, which is what is stored, and as the source sees them.
+    """Credentials that came with a request: as they came, which is stored, and as the source sees them.
 
     Not the model's own dump, since that hides what it holds secret.
     """
@@ -116,7 +116,7 @@ def plan_change(provider: AnyProvider, row: SourceConfigRow | None, change: Chan
 
 
 def merge_patch(target: JsonValue, patch: JsonValue) -> JsonValue:
-    """JSON Merge Patch, RFC 7396, section 2. Neither argument is changed; the result may share their parts."""
+    """JSON Merge Patch, RFC 7396, section 2. Changes neither argument; the result may share their parts."""
     if not isinstance(patch, Mapping):
         return patch
     merged = dict(target) if isinstance(target, Mapping) else {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from protocol.feed import Cursor, FeedItem, FeedState
-from server.engine.engine import Cause
+from server.engine.state import Cause
 
 __all__ = ["FeedHistory", "Revision"]
 

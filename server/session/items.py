@@ -1,5 +1,6 @@
-"""`item.*`: what services publish for users, and what users send away. All of it is stored first; the sessions
-follow from the rows, where there are any."""
+"""`item.*`: what services publish for users, and what users send away.
+
+All of it is stored first; sessions, where there are any, follow from the rows."""
 
 from __future__ import annotations
 
@@ -51,8 +52,8 @@ class ItemWrites:
     async def publish(
         self, publisher: str, feeds: Sequence[UserId], items: Sequence[PublishItem]
     ) -> Published:
-        """Puts the items into these users' inboxes: all of them or none, feed by feed. Ids are the publisher's
-        own; the same id replaces. Users never seen before get an inbox; no session is made.
+        """Puts the items into these users' inboxes: all of them or none, feed by feed. Ids are the
+        publisher's own; the same id replaces. Users never seen before get an inbox; no session is made.
 
         Raises LimitReached and InvalidParams, then nothing is stored; StorageUnavailableError, with outcome
         "unknown" where some feeds may have taken them: it is safe to publish again.
@@ -92,7 +93,7 @@ class ItemWrites:
         return await self._each(feeds, take)
 
     async def dismiss(self, user: UserId, item_id: str) -> None:
-        """Takes an item out of the user's feed until its content changes; one that is not there is no mistake.
+        """Takes an item out of the feed until its content changes; one that is not there is no mistake.
 
         Raises StorageUnavailableError.
         """

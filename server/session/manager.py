@@ -8,7 +8,7 @@ nothing but the database. Who has a session at all is the directory's business.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -142,7 +142,7 @@ class SessionManager:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, setup: SessionSetup) -> AsyncIterator[SessionManager]:
+    async def open(cls, setup: SessionSetup) -> AsyncGenerator[SessionManager]:
         """A running manager; at the end of the block every session is saved and closed.
 
         Reads the operator's rows first: raises StorageUnavailable if that cannot be done.
@@ -272,14 +272,13 @@ class SessionManager:
             self._reader.request(user)
 
     async def look(self) -> int:
-        """Compares every session, and the operator's rows, with the store; returns how many sessions differed,
-        once they are equal. Raises StorageUnavailable."""
+        """Compares every session, and the operator's rows, with the store; returns how many sessions
+        differed, once they are equal. Raises StorageUnavailable."""
         self._looks += 1
         await self.look_global()
         pairs = [(session.user, session.seq) for session in self._directory]
-        differing = (
-            {user for user, _ in await self.setup.database.differing(pairs)} if pairs else set[UserId]()
-        )
+        found = await self.setup.database.differing(pairs) if pairs else []
+        differing = {user for user, _ in found}
         self._looks_differing += len(differing)
         for done in [self._reader.request(user) for user in differing | self._reader.owed]:
             await done.wait()

@@ -71,7 +71,7 @@ class OperatorRows:
         return before is not None and issued_at < before
 
     def watch_revocations(self, watcher: RevocationWatcher) -> None:
-        """Has `watcher` called for every revocation that is new to this process. It must not wait nor raise."""
+        """Has `watcher` called for every revocation new to this process. It must not wait nor raise."""
         self._watchers.append(watcher)
 
     def settings_version(self, source_id: SourceId) -> int:
@@ -91,7 +91,7 @@ class OperatorRows:
         return self._keys.encrypt_settings(source_id, settings)
 
     async def read(self) -> tuple[tuple[SourceId, ...], int]:
-        """Reads what has changed: the providers that have other settings than before, and how many sockets were
+        """Reads what has changed: the providers with other settings than before, and how many sockets were
         closed for a revocation. Raises StorageUnavailable; then all is as it was."""
         async with self._one_at_a_time:
             known = self.seq

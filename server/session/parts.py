@@ -1,4 +1,4 @@
-"""What every session is made with: one set of parts for the whole process, so that a session itself is small."""
+"""What every session is made with: one set of parts for the process, so that a session itself is small."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from protocol.errors import (
 )
 from protocol.feed import SourceError
 from protocol.frozen import JsonObject, JsonValue
-from protocol.ids import SourceId, UserId
+from protocol.ids import UserId
 from server.engine.source import SourceFailure, Unauthorized
 from server.session.configs import Change, GivenCredentials, Plan, Stored, plan_change
 from server.session.manager import SessionManager
@@ -326,7 +326,8 @@ class SourceWrites:
 
 def _tells_at_once(provider: AnyProvider) -> bool:
     """Whether a provider has a way to say that credentials are no good."""
-    return type(provider).validate_credentials is not FeedProvider.validate_credentials
+    own: object = getattr(type(provider), "validate_credentials", None)
+    return own is not getattr(FeedProvider, "validate_credentials", None)
 
 
 async def _stored(reading: Awaitable[T]) -> T:

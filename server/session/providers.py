@@ -29,8 +29,8 @@ __all__ = ["ProviderWrites", "Replaced"]
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """On this replica: users whose source runs with the new settings, and those whose source goes on with what
-    it had (it is tried again)."""
+    """On this replica: users whose source runs with the new settings, and those whose source goes on as it
+    was (it is tried again)."""
 
     refreshed: int
     kept: int

@@ -56,15 +56,15 @@ class RowReader:
         self._owed.discard(user)
 
     def request(self, user: UserId) -> Event:
-        """Has the rows read and applied soon. Never waits; a failed read is owed. The event is set when it is
-        over, well or not."""
+        """Has the rows read and applied soon. Never waits; a failed read is owed. The event is set when it
+        is over, well or not."""
         return self._ask(user).done
 
     async def read(self, user: UserId, *, urgent: bool = False) -> None:
         """Returns once rows have been applied whose reading began after this call.
 
-        `urgent`: without waiting for company. Raises StorageUnavailable; the read is then owed. Cancelled, the
-        read goes on.
+        `urgent`: without waiting for company. Raises StorageUnavailable; the read is then owed. Cancelled,
+        the read goes on.
         """
         asked = self._ask(user)
         asked.urgent = asked.urgent or urgent

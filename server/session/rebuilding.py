@@ -34,7 +34,7 @@ class Rebuild:
         self.done = Event()
 
     async def run(self, manager: SessionManager) -> None:
-        """Reads the rows of every session that has the source on, which builds it with the settings of now."""
+        """Reads the rows of every session with the source on, which builds it with the settings of now."""
         sessions = (s for s in manager.sessions() if s.source_view(self.source_id).enabled)
         try:
             async with create_task_group() as group:

@@ -42,6 +42,8 @@ SourceT = TypeVar("SourceT", bound=FeedSource)
 _Key = tuple[int, int]
 
 _NO_CONFIG: JsonObject = freeze({})
+# What is told of a source that has never had a row.
+_NEVER_SEEN = (0, False, "off", None, None, False)
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -75,7 +77,6 @@ class _Slot:
         "running",
         "saved",
         "source_id",
-        "told",
         "version",
     )
 
@@ -92,7 +93,6 @@ class _Slot:
         self.failures = 0
         self.failing_since: datetime | None = None
         self.retry: Timer | None = None
-        self.told: object = None  # the signature of what the listeners were last told
         self.saved: SavedSource | None = None  # what was last stored of it
 
     def take(self, row: SourceConfigRow) -> None:
@@ -109,13 +109,14 @@ class SessionSources:
     __slots__ = (
         "_changed",
         "_engine",
-        "_on_change",
+        "_on_built",
         "_parts",
         "_queue",
         "_rows",
         "_slots",
         "_spawning",
         "_tasks",
+        "_told",
         "_user",
     )
 
@@ -125,15 +126,16 @@ class SessionSources:
         parts: SessionParts,
         engine: FeedEngine,
         tasks: TaskScope,
-        on_change: Callable[[], None],
+        on_built: Callable[[SourceId], None],
     ) -> None:
-        """`on_change` is called whenever a build has ended, well or not."""
+        """`on_built` is told of every build that has ended, well or not."""
         self._user = user
         self._parts = parts
         self._engine = engine
         self._tasks = tasks
-        self._on_change = on_change
+        self._on_built = on_built
         self._slots: dict[SourceId, _Slot] = {}
+        self._told: dict[SourceId, tuple[object, ...]] = {}
         self._queue: deque[_Build] | None = None
         self._spawning = False
         # Kept while something is being built, which is given them when it is done.
@@ -194,33 +196,33 @@ class SessionSources:
                 _log.exception("source_dismiss_key_failed", source=item.source_id)
         return FeedSource.dismiss_key(_NOBODY, item)
 
-    def changed_views(self) -> Iterator[SourceId]:
-        """The sources of which something is to be told that was not so when this was last asked."""
-        for slot in list(self._slots.values()):
-            view = self.view(slot.source_id)
-            error = None if view.error is None else (view.error.code, view.error.message)
-            told = (view.version, view.enabled, view.status, error, view.blocked_by, view.has_credentials)
-            if told != slot.told:
-                slot.told = told
-                yield slot.source_id
+    def has_news(self, source_id: SourceId) -> bool:
+        """Whether something is to be told of a source that was not so when this was last asked."""
+        view = self.view(source_id)
+        error = None if view.error is None else (view.error.code, view.error.message)
+        told = (view.version, view.enabled, view.status, error, view.blocked_by, view.has_credentials)
+        before = self._told.get(source_id, _NEVER_SEEN)
+        if view is OFF:
+            self._told.pop(source_id, None)
+        else:
+            self._told[source_id] = told
+        return told != before
 
     # What there should be
 
-    def apply(self, rows: UserRows) -> tuple[SourceId, ...]:
-        """Makes the sources equal to the rows; returns those whose rows are gone. Idempotent.
+    def apply(self, rows: UserRows) -> None:
+        """Makes the sources equal to the rows. Idempotent.
 
         Never waits: what has to be built is built by tasks of the session.
         """
         self._rows = rows
-        gone = tuple([source_id for source_id in self._slots if source_id not in rows.configs])
-        for source_id in gone:
+        for source_id in [source_id for source_id in self._slots if source_id not in rows.configs]:
             self._turn_off(self._slots.pop(source_id))
         for provider in self._parts.providers:
             row = rows.configs.get(provider.source_id)
             if row is not None:
                 self._apply_row(provider, row, rows)
         self._rest()
-        return gone
 
     async def settled(self, source_id: SourceId, version: int, timeout_s: float) -> None:
         """Returns once that version of the row has been built, has failed to be, or is no longer wanted; at
@@ -231,9 +233,9 @@ class SessionSources:
 
     async def built(self, timeout_s: float) -> None:
         """Returns once nothing is being built; at the latest after `timeout_s`."""
-        if self._rows is not None:
+        if self._is_building():
             with expire_after(self._parts.clock, timeout_s):
-                while self._rows is not None:
+                while self._is_building():
                     await self._next_change()
 
     def unsaved(self) -> Iterator[tuple[SourceId, bytes]]:
@@ -346,7 +348,7 @@ class SessionSources:
         else:
             self._install(slot, build.key, source)
         self._rest()
-        self._on_change()
+        self._on_built(slot.source_id)
 
     def _install(self, slot: _Slot, key: _Key, source: FeedSource) -> None:
         known = slot.running is not None
@@ -354,15 +356,16 @@ class SessionSources:
         if known:
             self._engine.swap(slot.source_id, source)
         else:
-            self._engine.add(source, saved=self._saved(slot, source, self._rows))
+            saved = None if isinstance(source, StoredSource) else self._saved(slot)
+            self._engine.add(source, saved=saved)
         if self._rows is not None:
             self._restore(slot.source_id, self._rows)
 
-    def _saved(self, slot: _Slot, source: FeedSource, rows: UserRows | None) -> SavedSource | None:
-        """What the source last showed, as stored: unless it was another one, set up differently."""
-        if rows is None or isinstance(source, StoredSource):
+    def _saved(self, slot: _Slot) -> SavedSource | None:
+        """What the source last showed, as stored: unless that was another one, set up differently."""
+        if self._rows is None:
             return None
-        state, row = rows.states.get(slot.source_id), rows.configs.get(slot.source_id)
+        state, row = self._rows.states.get(slot.source_id), self._rows.configs.get(slot.source_id)
         if state is None or state.saved is None or state.saved_at is None:
             return None
         if row is None or row.updated_at > state.saved_at:
@@ -380,7 +383,7 @@ class SessionSources:
         slot.retry = clock.call_later(delay, partial(self._retry, slot))
         retry_at = clock.now() + timedelta(seconds=delay)
         error = SourceError(slot.source_id, failure.code, failure.message, slot.failing_since, retry_at)
-        self._engine.fail(slot.source_id, error)
+        self._engine.fail(slot.source_id, error, saved=self._saved(slot) if slot.running is None else None)
 
     def _retry(self, slot: _Slot) -> None:
         # By way of the rows: what they say by now is what is to be built.
@@ -409,6 +412,9 @@ class SessionSources:
     def _is_unsettled(self, source_id: SourceId, version: int) -> bool:
         slot = self._slots.get(source_id)
         return slot is not None and slot.version <= version and slot.build is not None
+
+    def _is_building(self) -> bool:
+        return self._rows is not None
 
     async def _next_change(self) -> None:
         self._changed = self._changed or Event()

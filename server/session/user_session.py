@@ -1,7 +1,7 @@
 """One user's living state: the engine with the user's sources, and the revisions of the feed they make.
 
 Everything of a user is reached through this object, and one call ends it. Feed changes pass through in one
-direction: engine -> `_derive` -> history -> listeners. Stored truth enters through `apply_rows` alone.
+direction: engine -> `_on_change` -> history -> listeners. Stored truth enters through `apply_rows` alone.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from protocol.frozen import JsonValue
 from protocol.ids import SourceId, UserId
 from server.engine.clock import Timer, expire_after
 from server.engine.context import Context
-from server.engine.engine import Cause, FeedEngine
+from server.engine.engine import FeedEngine
 from server.engine.source import FeedSource
+from server.engine.state import Cause
 from server.engine.tasks import TaskScope
 from server.session.dismissals import Dismissals, dismissal_of
 from server.session.errors import SessionRemoved
@@ -36,7 +37,8 @@ __all__ = ["UserSession"]
 SourceT = TypeVar("SourceT", bound=FeedSource)
 
 _EPOCH_BYTES: Final = 8
-_BEGIN: Final = Cause(None, "refresh", 0.0)
+_BEGIN: Final = Cause(None, "fetch")
+_SWAP: Final = Cause(None, "swap")
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -51,17 +53,18 @@ class UserSession:
         "_applying",
         "_dismissals",
         "_dismissals_end",
+        "_history",
         "_listeners",
         "_listening",
         "_parts",
         "_ready",
         "_sources",
+        "_stale",
         "_tasks",
         "closed",
         "dirty",
         "engine",
         "epoch",
-        "history",
         "idle_since",
         "overlay",
         "seq",
@@ -81,6 +84,8 @@ class UserSession:
         self._parts = parts
         self._tasks = tasks
         self._applying = False
+        # The first change since the last revision, while nobody is there to be told.
+        self._stale: Revision | None = None
         self._listeners = Listeners()
         self._listening = 0
         self._ready: Event | None = None
@@ -91,14 +96,15 @@ class UserSession:
             tasks=tasks,
             processors=parts.processors,
             finish=self._finish,
-            on_change=self._derive,
+            on_change=self._on_change,
+            on_status=self._check_source,
             limits=parts.limits,
             order=parts.providers.order,
             rng=parts.rng,
         )
-        self._sources = SessionSources(user, parts, self.engine, tasks, self._built)
+        self._sources = SessionSources(user, parts, self.engine, tasks, self._on_built)
         self.overlay: Overlay | None = None if parts.overlay is None else parts.overlay(self)
-        self.history = FeedHistory(
+        self._history = FeedHistory(
             self._revision(1, FeedState.EMPTY, _BEGIN),
             max_count=parts.options.history_revisions,
             max_bytes=parts.options.history_bytes,
@@ -150,6 +156,13 @@ class UserSession:
         return self._listening
 
     # What it knows
+
+    @property
+    def history(self) -> FeedHistory:
+        """The feed: what it is now, and the last revisions before."""
+        if self._stale is not None:
+            self._revise(self._stale)
+        return self._history
 
     def source(self, kind: type[SourceT]) -> SourceT:
         """The running source of that class. Raises SourceUnavailable, which says what it does instead."""
@@ -229,18 +242,18 @@ class UserSession:
         self.seq = rows.seq
         self._applying = True
         try:
-            gone = self._sources.apply(rows)
+            self._sources.apply(rows)
             hidden = self._dismissals.replace(rows.dismissals)
             if self.overlay is not None:
                 self.overlay.restore(rows)
         finally:
             self._applying = False
         if hidden or self.overlay is not None:
-            self.engine.derive_now(Cause(None, "dismiss" if hidden else "enhance", 0.0))
-        self._derive(Cause(None, "swap", 0.0))
+            self.engine.derive_now(Cause(None, "dismiss" if hidden else "enhance"))
+        self._on_change(_SWAP)
         self._await_dismissals_end()
-        for source_id in gone:
-            self._tell_source(source_id)
+        for provider in self._parts.providers:
+            self._check_source(provider.source_id)
 
     def derive_now(self, cause: Cause) -> None:
         """The overlay says something else than before: derive the feed anew."""
@@ -268,8 +281,9 @@ class UserSession:
         self._sources.close()
         if self._dismissals_end is not None:
             self._dismissals_end.cancel()
-        await self._tasks.aclose()
+        # The engine first: its sources are closed by tasks of this session.
         await self.engine.aclose()
+        await self._tasks.aclose()
         if self.overlay is not None:
             await self.overlay.aclose()
 
@@ -281,10 +295,19 @@ class UserSession:
             items = self.overlay.fill(items, context)
         return self._dismissals.apply(items, self._sources.dismiss_key, context.time)
 
-    def _derive(self, cause: Cause) -> None:
-        """The engine's state as a revision, if it says anything new."""
+    def _on_change(self, cause: Cause) -> None:
+        """The engine's state has changed. While nobody is there to be told, one revision will do for all."""
         if self._applying or self.closed:
             return
+        self.dirty = True
+        if self._stale is None:
+            self._stale = self._revision(self._history.current.number + 1, FeedState.EMPTY, cause)
+        if self._listeners or self._ready is not None:
+            self._revise(self._stale)
+
+    def _revise(self, revision: Revision) -> None:
+        """The engine's state as the next revision, if it says anything new."""
+        self._stale = None
         engine = self.engine.state
         building = self._sources.building
         state = FeedState(
@@ -294,17 +317,17 @@ class UserSession:
             pending=building + engine.pending if building else engine.pending,
             context=engine.context,
         )
-        self.dirty = True
-        before = self.history.current
-        if state.pending != before.state.pending or state.digest != before.state.digest:
-            self.history.append(self._revision(before.number + 1, state, cause))
-            if not state.pending:
-                self._wake_ready()
-            self._listeners.revision(self)
-            if self.overlay is not None:
-                self.overlay.revised(self)
-        for source_id in self._sources.changed_views():
-            self._tell_source(source_id)
+        before = self._history.current.state
+        if state.pending == before.pending and state.digest == before.digest:
+            return
+        revision.state = state
+        revision.seq = self.seq
+        self._history.append(revision)
+        if not state.pending:
+            self._wake_ready()
+        self._listeners.revision(self)
+        if self.overlay is not None:
+            self.overlay.revised(self)
 
     def _revision(self, number: int, state: FeedState, cause: Cause) -> Revision:
         return Revision(
@@ -318,11 +341,13 @@ class UserSession:
             cause=cause,
         )
 
-    def _built(self) -> None:
-        self._derive(Cause(None, "swap", 0.0))
+    def _on_built(self, source_id: SourceId) -> None:
+        self._on_change(_SWAP)
+        self._check_source(source_id)
 
-    def _tell_source(self, source_id: SourceId) -> None:
-        if self._listeners and source_id in self._parts.providers:
+    def _check_source(self, source_id: SourceId) -> None:
+        """Tells of a source what was not so when it was last told of."""
+        if not self._applying and not self.closed and self._sources.has_news(source_id) and self._listeners:
             self._listeners.source_changed(self, self.source_state(source_id))
 
     def _set_listening(self, listening: bool) -> None:
@@ -343,7 +368,7 @@ class UserSession:
 
     def _end_dismissals(self) -> None:
         self._dismissals_end = None
-        self.derive_now(Cause(None, "timer", 0.0))
+        self.derive_now(Cause(None, "timer"))
         self._await_dismissals_end()
 
     def _wake_ready(self) -> None:
