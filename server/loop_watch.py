@@ -1,0 +1,71 @@
+"""How late the event loop is, and how long it stands still to collect garbage.
+
+One sample every half second: a callback that should run then, and when it did. After start, what the
+process is made of is frozen out of the collector's sight, so that a full collection does not walk it
+again and again.
+"""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Literal
+
+import anyio
+
+from server.push.counters import Histogram, HistogramValue
+
+__all__ = ["LoopStatistics", "LoopWatch", "settle_memory"]
+
+_EVERY_S = 0.5
+_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+# Ten times and twice the interpreter's own: sessions and items live long, and almost none of them is in a
+# cycle.
+_THRESHOLDS = (20_000, 20, 50)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopStatistics:
+    """Since the start."""
+
+    lag: HistogramValue
+    gc_pause: HistogramValue
+
+
+class LoopWatch:
+    """Watches the loop it runs on, and this process's collector."""
+
+    def __init__(self) -> None:
+        self._lag = Histogram(_BOUNDS_S)
+        self._pause = Histogram(_BOUNDS_S)
+        self._began = 0.0
+
+    async def run(self) -> None:
+        """Watches until cancelled."""
+        gc.callbacks.append(self._on_gc)
+        try:
+            while True:
+                due = anyio.current_time() + _EVERY_S
+                await anyio.sleep_until(due)
+                self._lag.record(max(0.0, anyio.current_time() - due))
+        finally:
+            gc.callbacks.remove(self._on_gc)
+
+    def statistics(self) -> LoopStatistics:
+        """What was seen so far."""
+        return LoopStatistics(self._lag.value, self._pause.value)
+
+    def _on_gc(self, phase: Literal["start", "stop"], _info: dict[str, int]) -> None:
+        if phase == "start":
+            self._began = perf_counter()
+        else:
+            self._pause.record(perf_counter() - self._began)
+
+
+def settle_memory() -> None:
+    """Called once everything is built: what is there now stays, and need not be looked at again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_THRESHOLDS)
