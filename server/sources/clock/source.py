@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import BaseModel, Field
 
-from protocol.feed import FeedItem, Signals
+from protocol.feed import FeedItem
 from protocol.ids import SourceId, UserId
 from protocol.times import to_wire
 from server.engine.context import Context
@@ -17,6 +17,7 @@ from server.engine.source import Answer, FeedSource
 from server.sources.clock.sun import SunTimes, sun_times
 from server.sources.clock.texts import texts_for
 from server.sources.day import PartSpan, next_midnight, span_at
+from server.sources.item_types import CLOCK_DATE, CLOCK_GREETING, CLOCK_SUN
 from server.sources.location import LOCATION_ID, last_fix
 from server.sources.provider import ConfigModel, FeedProvider
 from server.sources.services import Services
@@ -26,11 +27,6 @@ from server.sources.zones import local_midnight
 __all__ = ["ClockConfig", "ClockProvider", "ClockSource"]
 
 _ID: Final = SourceId("freya.clock")
-
-# Below everything that has news.
-_GREETING: Final = Signals(0.1, "ambient")
-_DATE: Final = Signals(0.05, "ambient")
-_SUN: Final = Signals(0.1, "ambient")
 
 
 class ClockConfig(ConfigModel):
@@ -44,7 +40,10 @@ class ClockConfig(ConfigModel):
 
 
 class ClockSource(FeedSource):
-    """All of it follows from the time, the user's settings and their place."""
+    """All of it follows from the time, the user's settings and their place.
+
+    Its items carry no signals: they are there, whatever the time of day hides of what can wait.
+    """
 
     id = _ID
     uses = (USER_ID, LOCATION_ID)
@@ -56,6 +55,9 @@ class ClockSource(FeedSource):
     def input_key(self, ctx: Context) -> Hashable:
         settings = user_settings(ctx)
         return settings.zone.key, settings.locale, _place(ctx)
+
+    async def fetch_items(self, ctx: Context) -> Answer:
+        return self.reconsider(ctx)
 
     def reconsider(self, ctx: Context) -> Answer:
         settings = user_settings(ctx)
@@ -77,9 +79,7 @@ class ClockSource(FeedSource):
     def _greeting(self, settings: UserSettings, span: PartSpan) -> FeedItem:
         texts = texts_for(settings.locale)
         data = {"text": texts.greeting(span.part), "partOfDay": span.part.value, "language": texts.tag}
-        return self.item(
-            "greeting", type="clock-greeting", timestamp=span.begin, data=data, signals=_GREETING
-        )
+        return self.item("greeting", type=CLOCK_GREETING, timestamp=span.begin, data=data)
 
     def _date(self, settings: UserSettings, today: date, midnight: datetime) -> FeedItem:
         texts = texts_for(settings.locale)
@@ -89,7 +89,7 @@ class ClockSource(FeedSource):
             "timeZone": settings.zone.key,
             "language": texts.tag,
         }
-        return self.item("date", type="clock-date", timestamp=midnight, data=data, signals=_DATE)
+        return self.item("date", type=CLOCK_DATE, timestamp=midnight, data=data)
 
     def _sun(self, settings: UserSettings, sun: SunTimes, today: date, midnight: datetime) -> FeedItem:
         data = {
@@ -99,7 +99,7 @@ class ClockSource(FeedSource):
             "polar": sun.polar,
             "timeZone": settings.zone.key,
         }
-        return self.item("sun", type="clock-sun", timestamp=midnight, data=data, signals=_SUN)
+        return self.item("sun", type=CLOCK_SUN, timestamp=midnight, data=data)
 
 
 def _place(ctx: Context) -> tuple[float, float] | None:

@@ -3,6 +3,6 @@
 
 from __future__ import annotations
 
-from server.sources.reminders.source import REMINDER_TYPE, RemindersConfig, RemindersProvider, RemindersSource
+from server.sources.reminders.source import RemindersConfig, RemindersProvider, RemindersSource
 
-__all__ = ["REMINDER_TYPE", "RemindersConfig", "RemindersProvider", "RemindersSource"]
+__all__ = ["RemindersConfig", "RemindersProvider", "RemindersSource"]

@@ -29,12 +29,12 @@ __all__ = [
 _COUNT_MAX: Final = 100_000
 _INTERVAL_MAX: Final = 1000
 
-Instant = Annotated[AwareDatetime, AfterValidator(whole_ms)]
+_Instant = Annotated[AwareDatetime, AfterValidator(whole_ms)]
 """As the wire carries it. Whatever else a client kept (microseconds) would never match again."""
 
-Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
-Notes = Annotated[str, StringConstraints(max_length=10_000)]
-ReminderId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+_Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+_Notes = Annotated[str, StringConstraints(max_length=10_000)]
+_ReminderId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 _DUE: Final = "ISO 8601. Without an offset it is wall-clock time in the reminder's zone."
 
@@ -64,7 +64,7 @@ class RecurrenceParams(ConfigModel):
     count: Annotated[int, Field(ge=1, le=_COUNT_MAX)] | None = Field(
         default=None, title="Times", description="How often in all."
     )
-    until: Instant | None = Field(default=None, title="Until", description="The last time it may be due.")
+    until: _Instant | None = Field(default=None, title="Until", description="The last time it may be due.")
 
     @model_validator(mode="after")
     def _only_a_week_has_weekdays(self) -> RecurrenceParams:
@@ -81,8 +81,8 @@ class RecurrenceParams(ConfigModel):
 class CreateReminder(ConfigModel):
     """Params of `create-reminder`."""
 
-    title: Title = Field(title="Title")
-    notes: Notes | None = Field(default=None, title="Notes")
+    title: _Title = Field(title="Title")
+    notes: _Notes | None = Field(default=None, title="Notes")
     due_at: datetime = Field(title="Due", description=_DUE)
     time_zone: TimeZoneName | None = Field(
         default=None, title="Time zone", description="Whose clocks it goes by; yours, if not given."
@@ -95,8 +95,8 @@ class ReminderPatch(ConfigModel):
     """What to change. What is not named stays."""
 
     # A factory makes a field optional without its stand-in showing in the schema; `patch` never reads one.
-    title: Title = Field(default_factory=str, title="Title")
-    notes: Notes | None = Field(default=None, title="Notes", description="Null takes them away.")
+    title: _Title = Field(default_factory=str, title="Title")
+    notes: _Notes | None = Field(default=None, title="Notes", description="Null takes them away.")
     due_at: datetime = Field(default_factory=_no_time, title="Due", description=_DUE)
     time_zone: TimeZoneName = Field(default_factory=str, title="Time zone")
     recurrence: RecurrenceParams | None = Field(
@@ -125,8 +125,8 @@ class ReminderPatch(ConfigModel):
 
 
 class _OfReminder(ConfigModel):
-    reminder_id: ReminderId = Field(title="Reminder")
-    occurrence_due_at: Instant | None = Field(
+    reminder_id: _ReminderId = Field(title="Reminder")
+    occurrence_due_at: _Instant | None = Field(
         default=None,
         title="Occurrence",
         description="When the occurrence was first due (its originalDueAt). Needed for one of a series.",
@@ -156,7 +156,7 @@ class DeleteReminder(_Scoped):
 class CompleteReminder(_OfReminder):
     """Params of `complete-reminder`."""
 
-    completed_at: Instant | None = Field(default=None, title="Done", description="Now, if not given.")
+    completed_at: _Instant | None = Field(default=None, title="Done", description="Now, if not given.")
 
 
 class UncompleteReminder(_OfReminder):

@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 Priority: TypeAlias = Literal["low", "normal", "high"]
-JsonObject: TypeAlias = "dict[str, JsonValue]"
-StoredForm: TypeAlias = "tuple[JsonObject, dict[str, JsonObject]]"
+_JsonObject: TypeAlias = "dict[str, JsonValue]"
+StoredForm: TypeAlias = "tuple[_JsonObject, dict[str, _JsonObject]]"
 """The body of a row, and its overrides by original due."""
 
 _PRIORITIES: Final[Mapping[str, Priority]] = {word: word for word in get_args(Priority)}
@@ -82,12 +82,12 @@ class Reminder:
         return replace(self, overrides=others)
 
 
-def reminder_wire(reminder: Reminder) -> JsonObject:
+def reminder_wire(reminder: Reminder) -> _JsonObject:
     """As actions answer it."""
     return {"id": reminder.id, **_body(reminder)}
 
 
-def occurrence_wire(reminder: Reminder, original_due: datetime) -> JsonObject:
+def occurrence_wire(reminder: Reminder, original_due: datetime) -> _JsonObject:
     """One occurrence with its override applied: an item's data, and what actions answer."""
     own = reminder.override(original_due)
     completed_at = own.completed_at if reminder.series is not None else reminder.completed_at
@@ -111,7 +111,7 @@ def recurrence_wire(series: Series | None) -> JsonValue:
     if series is None:
         return None
     rule = series.rule
-    wire: JsonObject = {"frequency": rule.frequency, "interval": rule.interval}
+    wire: _JsonObject = {"frequency": rule.frequency, "interval": rule.interval}
     if rule.weekdays is not None:
         wire["weekdays"] = list(rule.weekdays)
     if rule.count is not None:
@@ -154,7 +154,7 @@ def from_stored(
     )
 
 
-def _body(reminder: Reminder) -> JsonObject:
+def _body(reminder: Reminder) -> _JsonObject:
     return {
         "title": reminder.title,
         "notes": reminder.notes,
@@ -166,8 +166,8 @@ def _body(reminder: Reminder) -> JsonObject:
     }
 
 
-def _override_wire(own: Override) -> JsonObject:
-    wire: JsonObject = {}
+def _override_wire(own: Override) -> _JsonObject:
+    wire: _JsonObject = {}
     if own.due_at is not None:
         wire["dueAt"] = to_wire(own.due_at)
     if own.title is not None:

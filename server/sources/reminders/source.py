@@ -19,6 +19,7 @@ from protocol.ids import SourceId, UserId
 from protocol.times import to_wire
 from server.engine.context import Context
 from server.engine.source import ActionSpec, Answer, SourceFailure
+from server.sources.item_types import REMINDER
 from server.sources.provider import ConfigModel, FeedProvider
 from server.sources.reminders import edits
 from server.sources.reminders.actions import (
@@ -47,11 +48,10 @@ from storage.database import WriteTx
 from storage.loading import UserRows
 from storage.reminders import ReminderRow
 
-__all__ = ["REMINDER_TYPE", "RemindersConfig", "RemindersProvider", "RemindersSource"]
+__all__ = ["RemindersConfig", "RemindersProvider", "RemindersSource"]
 
 T = TypeVar("T")
 
-REMINDER_TYPE: Final = "reminder"
 _ID: Final = SourceId("freya.reminders")
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 _MONTH_MS: Final = 31 * _DAY_MS
@@ -208,7 +208,7 @@ class RemindersSource(StoredSource):
             return before
         item = self.item(
             f"reminder-{reminder.id}-{to_wire(one.original_due)}",
-            type=REMINDER_TYPE,
+            type=REMINDER,
             timestamp=one.due,
             data=occurrence_wire(reminder, one.original_due),
             signals=signals,

@@ -12,7 +12,7 @@ from protocol.feed import Signals, TimeRelevance
 from server.sources.reminders.model import Override, Priority, Reminder
 from server.sources.reminders.recurrence import Series
 
-__all__ = ["Shown", "Visible", "Window", "signals_at", "visible"]
+__all__ = ["MISSED_HORIZON", "Shown", "Visible", "Window", "signals_at", "visible"]
 
 # How many occurrences before the window are looked at for those that were missed: a series that is always
 # done on time is not searched back to its beginning.
