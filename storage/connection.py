@@ -143,8 +143,10 @@ def translated(error: BaseException) -> BaseException:
 
 
 def _says_closed(error: BaseException) -> bool:
-    # The driver has one class for misuse and for "connection is closed"; only the text tells them apart.
-    return type(error) is asyncpg.InterfaceError and "clos" in str(error)
+    # The driver has one class for misuse and for a connection that is gone; only the text tells them apart.
+    # One that is lost while it is lent out counts as "released back to the pool".
+    text = str(error)
+    return type(error) is asyncpg.InterfaceError and ("clos" in text or "released back to the pool" in text)
 
 
 def _lost_reason(error: BaseException) -> str:

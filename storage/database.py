@@ -28,11 +28,15 @@ __all__ = ["Database", "PoolStatistics", "ReadTx", "WriteTx"]
 
 T = TypeVar("T")
 
-# Of the whole patience: work until COMMIT, then COMMIT itself; the rest is for learning a lost one's fate.
+# How the patience is spent, so that nothing takes longer than all of it: a write works until here,
 _WORK_SHARE: Final = 0.7
-_COMMIT_SHARE: Final = 0.9
-# A connection that does not come to rest in this time after a rollback is thrown away.
-_CLEANUP_S: Final = 1.0
+# is committed until here,
+_COMMIT_SHARE: Final = 0.8
+# and everything, a read or learning what became of a lost COMMIT, is over here.
+_ANSWER_SHARE: Final = 0.9
+# The rest is for a rollback; a connection that does not come to rest in that time is thrown away.
+_CLEANUP_SHARE: Final = 0.1
+_CLOSING_S: Final = 1.0
 _PAUSE_FIRST_S: Final = 0.02
 _PAUSE_MOST_S: Final = 0.25
 # `xid8`, which tells what became of a lost COMMIT, and `pg_xact_status` with it.
@@ -150,7 +154,7 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[ReadTx]:
         """One snapshot for several queries. Raises StorageUnavailable("none")."""
-        with anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s) as patience:
+        with anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s * _ANSWER_SHARE) as patience:
             driver, _ = await self._start(_begin_snapshot)
             try:
                 yield ReadTx(driver)
@@ -161,7 +165,7 @@ class Database:
 
     async def fetch(self, query: str, *args: object) -> list[Row]:
         """One reading statement. Repeated if the connection is lost; raises StorageUnavailable("none")."""
-        with anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s) as patience:
+        with anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s * _ANSWER_SHARE) as patience:
             driver, rows = await self._start(lambda tx: tx.fetch(query, *args))
             await self._give_back(driver, clean=True)
             return rows
@@ -178,7 +182,7 @@ class Database:
         Raises StorageUnavailable, "unknown" where the answer was lost. A cancelled call may have written.
         """
         sent = False
-        with anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s) as patience:
+        with anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s * _ANSWER_SHARE) as patience:
             driver, _ = await self._start(_nothing)
             sent = True
             try:
@@ -271,7 +275,7 @@ class Database:
 
     async def _give_back(self, driver: _Pooled, *, clean: bool) -> None:
         """The connection returns to the pool with no transaction open, or is thrown away. Never raises."""
-        with anyio.move_on_after(_CLEANUP_S, shield=True):
+        with anyio.move_on_after(self._timeout_s * _CLEANUP_SHARE, shield=True):
             try:
                 if not clean:
                     await driver.execute("ROLLBACK")
@@ -302,7 +306,7 @@ class Database:
                         raise StorageUnavailable("none", "the transaction had failed")
                     return
             _throw_away(driver)
-            await self._learn(xid, reason, start + self._timeout_s)
+            await self._learn(xid, reason, start + self._timeout_s * _ANSWER_SHARE)
 
     async def _learn(self, xid: str, reason: str, deadline: float) -> None:
         """Return if the transaction was committed, else raise what is known of it."""
@@ -326,7 +330,7 @@ class Database:
             return None
 
     async def _check_server(self) -> None:
-        with anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s) as patience:
+        with anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s * _ANSWER_SHARE) as patience:
             driver, _ = await self._start(check_schema)
             version = driver.get_server_version()
             await self._give_back(driver, clean=True)
@@ -396,10 +400,11 @@ async def _make_pool(dsn: str, size: int, timeout_s: float, application_name: st
         reset=_keep_as_it_is,
         server_settings={
             "application_name": application_name,
-            # For the case that we are gone, or cut off, and cannot give up by ourselves.
+            # For the case that we are frozen or cut off and cannot give up by ourselves: nobody waits for a
+            # user's turn longer than we would have kept it.
             "statement_timeout": server_ms,
             "lock_timeout": server_ms,
-            "idle_in_transaction_session_timeout": str(round(timeout_s * 2000)),
+            "idle_in_transaction_session_timeout": server_ms,
             # Every statement here finds its rows by key. A plan made while the tables were still empty
             # would read them whole, and a busy connection keeps its plans.
             "enable_seqscan": "off",
@@ -422,7 +427,7 @@ def _throw_away(driver: Driver) -> None:
 
 
 async def _close(pool: _Pool) -> None:
-    with anyio.move_on_after(_CLEANUP_S, shield=True):
+    with anyio.move_on_after(_CLOSING_S, shield=True):
         await pool.close()
         return
     pool.terminate()
