@@ -158,9 +158,8 @@ class Enhancer:
 
     async def release(self, user: UserId, request: PassRequest) -> None:
         """Gives the turn back, also when this is being cancelled; if it fails, the turn ends by itself."""
-        with CancelScope(shield=True), move_on_after(_RELEASE_S):
-            with suppress(StorageUnavailable):
-                await enhancements.release(self._database, user, self._replica, request.input_hash)
+        with CancelScope(shield=True), move_on_after(_RELEASE_S), suppress(StorageUnavailable):
+            await enhancements.release(self._database, user, self._replica, request.input_hash)
 
     def failed(self, failure: ModelFailure) -> None:
         """Counts, backs off, and says so at most once a minute."""
