@@ -13,7 +13,7 @@ from protocol.ids import SourceId
 __all__ = ["Blocked", "Needs", "Plan", "plan"]
 
 Needs: TypeAlias = "tuple[tuple[SourceId, tuple[SourceId, ...]], ...]"
-"""Every source with its dependencies, in registration order."""
+"""Every source with others that it reads, in registration order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +42,29 @@ class Plan:
     """Those that can run, dependencies first, else in registration order."""
     blocked: Mapping[SourceId, Blocked]
     """Those that cannot."""
+    before: Mapping[SourceId, tuple[SourceId, ...]]
+    """For each that reads others: those of them that come before it."""
     dependents: Mapping[SourceId, tuple[SourceId, ...]]
-    """For each that can run and is needed: all that need it, also through others, in order."""
+    """For each that is read, running or not: all that run and read it, also through others, in order."""
 
 
 # Most users have one of a few sets of sources, and share the plan for it.
 @lru_cache(maxsize=1024)
-def plan(needs: Needs) -> Plan:
+def plan(needs: Needs, uses: Needs = ()) -> Plan:
     """Arranges the sources. One that needs something missing, something blocked or itself is blocked; all
-    others are ordered topologically, ties in the order given."""
-    known = dict(needs)
+    others are ordered topologically, ties in the order given.
+
+    What a source merely uses comes before it too, where it runs at all, and never blocks anybody: where that
+    would take a circle, the order is as if nobody used anything.
+    """
+    known, used = dict(needs), dict(uses)
     order = tuple(_ordered(known))
     running = set(order)
     blocked = {name: _why(name, known, running) for name in known if name not in running}
-    return Plan(order, blocked, _dependents(order, known))
+    reads = {name: (*known[name], *used.get(name, ())) for name in known if name in running}
+    wanted = tuple(_ordered({name: [one for one in reads[name] if one in running] for name in reads}))
+    order = wanted if len(wanted) == len(order) else order
+    return Plan(order, blocked, _before(order, reads), _dependents(order, reads))
 
 
 def _ordered(known: Mapping[SourceId, Sequence[SourceId]]) -> Iterator[SourceId]:
@@ -101,14 +110,31 @@ def _way_back(name: SourceId, known: Mapping[SourceId, Sequence[SourceId]]) -> t
     return ()
 
 
-def _dependents(
-    order: Sequence[SourceId], known: Mapping[SourceId, Sequence[SourceId]]
+def _before(
+    order: Sequence[SourceId], reads: Mapping[SourceId, Sequence[SourceId]]
 ) -> Mapping[SourceId, tuple[SourceId, ...]]:
-    reach: dict[SourceId, set[SourceId]] = {}
-    for name in order:
-        reach[name] = {far for near in known[name] for far in (near, *reach[near])}
+    place = {name: index for index, name in enumerate(order)}
+    last = len(order)
+    before = {name: tuple(one for one in reads[name] if place.get(one, last) < place[name]) for name in order}
+    return {name: those for name, those in before.items() if those}
+
+
+def _dependents(
+    order: Sequence[SourceId], reads: Mapping[SourceId, Sequence[SourceId]]
+) -> Mapping[SourceId, tuple[SourceId, ...]]:
     dependents: dict[SourceId, list[SourceId]] = {}
     for name in order:
-        for needed in reach[name]:
-            dependents.setdefault(needed, []).append(name)
+        for read in _reached(name, reads):
+            dependents.setdefault(read, []).append(name)
     return {name: tuple(those) for name, those in dependents.items()}
+
+
+def _reached(name: SourceId, reads: Mapping[SourceId, Sequence[SourceId]]) -> set[SourceId]:
+    """All that a source reads, also through others; not itself, should it come round in a circle."""
+    reached: set[SourceId] = set()
+    ahead = [name]
+    while ahead:
+        new = set(reads.get(ahead.pop(), ())) - reached
+        reached |= new
+        ahead += new
+    return reached - {name}

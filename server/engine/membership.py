@@ -110,6 +110,7 @@ class Membership:
             self._let_go(slot.runner)
         slot.runner = SourceRunner(slot.id, source, self._host)
         slot.needs = tuple(dict.fromkeys(SourceId(name) for name in source.dependencies))
+        slot.uses = tuple(dict.fromkeys(SourceId(name) for name in source.uses if name not in slot.needs))
         slot.inherited = slot.held
         slot.inherited_until = None
         slot.next_change_at = None
@@ -209,7 +210,8 @@ class Membership:
         """Blocks those that lost what they need, and brings back those that have it again."""
         roster = self._roster
         slots = sorted(roster.slots.values(), key=_by_place)
-        roster.plan = plan(tuple([(slot.id, slot.needs) for slot in slots]))
+        uses = tuple([(slot.id, slot.uses) for slot in slots if slot.uses])
+        roster.plan = plan(tuple([(slot.id, slot.needs) for slot in slots]), uses)
         for name, reason in roster.plan.blocked.items():
             self._block(roster.slots[name], reason)
         for name in roster.plan.blocked:

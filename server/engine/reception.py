@@ -160,7 +160,7 @@ class Reception:
 
     def _key_of_push(self, slot: Slot, runner: SourceRunner, part: int) -> Hashable:
         """The input that a push fits: the present one. Only asked for where it will be compared."""
-        if not slot.needs or not slot.askable & part:
+        if not (slot.needs or slot.uses) or not slot.askable & part:
             return UNKNOWN
         try:
             return runner.input_key(self.view())

@@ -182,11 +182,11 @@ class Roster:
         if slot.begun_at + SPACING_S > self.clock.monotonic():
             self.alarm.set(slot.begun_at + SPACING_S)
             return True
-        for name in slot.needs:
-            needed = self.slots[name].runner
-            if needed is None or not needed.source.fetches_context:
+        for name in self.plan.before.get(slot.id, ()):
+            read = self.slots[name].runner
+            if read is None or not read.source.fetches_context:
                 continue
-            if needed.phase is Phase.CONTEXT or self.slots[name].due is not None:
+            if read.phase is Phase.CONTEXT or self.slots[name].due is not None:
                 return True
         return False
 

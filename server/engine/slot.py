@@ -72,12 +72,14 @@ class Slot:
         "runner",
         "seen_version",
         "shown_context",
+        "uses",
     )
 
     def __init__(self, name: SourceId, place: int) -> None:
         self.id = name
         self.place = place
         self.needs: tuple[SourceId, ...] = ()
+        self.uses: tuple[SourceId, ...] = ()
         self.runner: SourceRunner | None = None
         self._state = SourceState.OFF
         self.blocked: Blocked | None = None

@@ -163,6 +163,10 @@ class FeedSource:
     dependencies: Sequence[str] = ()
     """Ids of the sources whose context this one reads. Without them it is `blocked`. Read once."""
 
+    uses: Sequence[str] = ()
+    """Ids of sources whose context it reads where they are there; without them it runs all the same. Read
+    once."""
+
     refresh_every_s: float = 300.0
     """How often it is asked while somebody listens (about: there is jitter); 0 or less: never by itself."""
 
@@ -233,10 +237,11 @@ class FeedSource:
     def input_key(self, ctx: Context) -> Hashable:
         """What of the context the answer depends on: while it is equal to the last, nothing is asked again.
 
-        By default all entries of the dependencies. Override it to be asked less (weather: the grid square).
-        Must be quick; a plain value (strings, numbers, tuples), since it also outlives the process.
+        By default all entries of the sources it depends on or uses. Override it to be asked less (weather: the
+        grid square). Must be quick; a plain value (strings, numbers, tuples), since it also outlives the process.
         """
-        return tuple([entry.encoded for name in self.dependencies for entry in ctx.find((name,))])
+        read = (*self.dependencies, *self.uses)
+        return tuple([entry.encoded for name in read for entry in ctx.find((name,))])
 
     async def fetch_context(self, ctx: Context) -> Sequence[ContextEntry] | None:
         """The source's whole context now. Raise a SourceFailure when it can't be had."""
