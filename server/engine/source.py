@@ -237,8 +237,9 @@ class FeedSource:
     def input_key(self, ctx: Context) -> Hashable:
         """What of the context the answer depends on: while it is equal to the last, nothing is asked again.
 
-        By default all entries of the sources it depends on or uses. Override it to be asked less (weather: the
-        grid square). Must be quick; a plain value (strings, numbers, tuples), since it also outlives the process.
+        By default all entries of the sources it depends on or uses. Override it to be asked less (weather:
+        the grid square). Must be quick; a plain value (strings, numbers, tuples), since it also outlives the
+        process.
         """
         read = (*self.dependencies, *self.uses)
         return tuple([entry.encoded for name in read for entry in ctx.find((name,))])
