@@ -346,7 +346,7 @@ class Settings:
         known = list(cls.variables())
         return [
             f"{name} is not a setting"
-            + "".join(f"; {near} is" for near in difflib.get_close_matches(name, known, n=1))
+            + "".join(f"; {near} is" for near in difflib.get_close_matches(name, known, n=1, cutoff=0.8))
             for name in sorted(environ)
             if name.startswith("FREYA_") and name not in known
         ]

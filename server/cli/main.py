@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from server.cli import keygen, migrate, rotate_keys, token
+from server.cli import doctor, explain, keygen, migrate, publish, rotate_keys, token, watch
 from server.cli.stop import Stop
 from server.log import set_up
 from server.settings import SettingsError
@@ -23,7 +23,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (token.token, keygen.keygen, migrate.migrate, rotate_keys.rotate_keys):
+for _command in (
+    watch.watch,
+    publish.publish,
+    explain.explain,
+    doctor.doctor,
+    token.token,
+    keygen.keygen,
+    migrate.migrate,
+    rotate_keys.rotate_keys,
+):
     app.command()(_command)
 
 

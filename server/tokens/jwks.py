@@ -73,7 +73,7 @@ class PublishedKeys:
 
         Raises JwksUnavailable if the very first reading fails: a server without keys would refuse everybody.
         """
-        await self._read()
+        await self.read_now()
         task_status.started()
         while True:
             await anyio.sleep(self._options.refresh_s)
@@ -89,14 +89,15 @@ class PublishedKeys:
 
     async def _read_or_log(self, *, locked: bool = False) -> None:
         try:
-            await (self._read_locked() if locked else self._read())
+            await (self._read_locked() if locked else self.read_now())
         except JwksUnavailable as error:
             self.failures += 1
             _log.warning("jwks_unavailable", reason=str(error), keys=len(self._keys))
             if self._keys and self._monotonic() - self._read_at > self._options.max_age_s:
                 self._replace(TokenKeys(()))
 
-    async def _read(self) -> None:
+    async def read_now(self) -> None:
+        """Reads the set. Raises JwksUnavailable."""
         async with self._lock:
             await self._read_locked()
 
