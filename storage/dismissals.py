@@ -31,7 +31,7 @@ _LIST: Final = """
 _ADD: Final = """
     WITH old AS (
         SELECT item_id, (until <= now()) IS TRUE AS over,
-            row_number() OVER (ORDER BY (until <= now()) IS TRUE, seq DESC) AS age
+            row_number() OVER (ORDER BY (until <= now()) IS TRUE, seq DESC, item_id DESC) AS age
         FROM dismissals WHERE user_id = $1 AND item_id <> $2
     ), gone AS (
         DELETE FROM dismissals USING old
