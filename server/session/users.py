@@ -24,7 +24,8 @@ class UserWrites:
 
     async def revoke(self, user: UserId, issued_before: datetime | None = None) -> int:
         """Refuses the user's tokens issued before then (default: now), everywhere and for good; how many
-        sockets were closed for it here. Never takes an earlier revocation back. Raises StorageUnavailableError."""
+        sockets were closed for it here. Never takes an earlier revocation back. Raises
+        StorageUnavailableError."""
         before = self._manager.setup.clock.now() if issued_before is None else issued_before
 
         async def put(tx: WriteTx) -> None:
