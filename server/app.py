@@ -1,25 +1,145 @@
 """Builds the parts of a server and joins them. Nothing else is wired anywhere else.
 
-    keys -> database -> sessions -> push -> listeners
+    keys -> database -> bus -> sessions -> push -> listeners
 
 Each part is a context manager that ends what it began; leaving them in reverse order is the shutdown.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import secrets
+import ssl
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
 
+import anyio
 import structlog
+from anyio.abc import TaskGroup
 
+from protocol.ids import ReplicaId
+from server import options
+from server.engine.clock import Clock, SystemClock
+from server.http.access import OperatorAccess
+from server.http.asyncapi import schema_files
+from server.http.site import Site
+from server.keys import credential_ring, token_keys
+from server.loop_watch import LoopWatch, settle_memory
+from server.metrics import Metrics, Readings
+from server.push.gateway import Gateway, GatewaySetup
+from server.replication.bus import Bus
+from server.replication.memory import MemoryBus
+from server.session.manager import SessionManager, SessionSetup
 from server.settings import Settings
+from server.sources.builtin import builtin_providers
+from server.sources.registry import ProviderRegistry
+from server.sources.services import Services, UserWrites
+from server.sources.time_of_day import TimeOfDay
+from server.tokens import TokenVerifier
+from server.tokens.jwks import PublishedKeys
+from storage.credentials import KeyRing
 from storage.database import Database
 from storage.embedded import EmbeddedPostgres
 from storage.migrate import migrate
 
-__all__ = ["database_address", "open_database"]
+__all__ = ["App", "database_address", "open_app", "open_database"]
 
 _log = structlog.get_logger(__name__)
+
+_HEALTH_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """A server that serves."""
+
+    replica: ReplicaId
+    gateway: Gateway
+    manager: SessionManager
+    addresses: tuple[tuple[str, int], ...]
+    """Where everybody comes in, as it is bound (PORT=0 has become a number)."""
+    tls: ssl.SSLContext | None
+
+    async def drain(self) -> None:
+        """Sends everybody away in order; see `Gateway.drain`."""
+        await self.gateway.drain()
+
+    def reload_certificate(self, settings: Settings) -> None:
+        """New connections are shown the certificate as it is on disk now. Raises OSError; then nothing
+        changes.
+        """
+        cert, key = settings.listening.tls_cert, settings.listening.tls_key
+        if self.tls is not None and cert is not None and key is not None:
+            # Tried on another context first: a half-loaded pair would lock everybody out.
+            options.tls_context(settings)
+            self.tls.load_cert_chain(cert, key)
+            _log.info("certificate_reloaded")
+
+
+@asynccontextmanager
+async def open_app(settings: Settings, *, clock: Clock | None = None) -> AsyncGenerator[App]:
+    """A whole server, listening, for as long as the block runs.
+
+    Raises KeysUnusable, StorageError, JwksUnavailable, ValueError (a default source that nobody provides) and
+    OSError (a port that is taken, a certificate that can't be used), each with a text for whoever started it.
+    """
+    clock = clock or SystemClock()
+    replica = ReplicaId(f"r{secrets.token_hex(4)}")
+    keys, ring, tls = token_keys(settings), credential_ring(settings), options.tls_context(settings)
+    if not ring.key_ids:
+        _log.warning("no_credential_key", advice="set FREYA_CREDENTIAL_KEYS: credentials can't be stored")
+    async with AsyncExitStack() as stack:
+        group = await stack.enter_async_context(_background())
+        published = await _published_keys(settings, group)
+        database = await stack.enter_async_context(open_database(settings))
+        verifier = TokenVerifier(keys, options.token_options(settings), clock.now, published=published)
+        bus = MemoryBus()
+        manager = await stack.enter_async_context(
+            SessionManager.open(_sessions(settings, clock, database, bus, ring))
+        )
+        watch, condition = LoopWatch(), _Condition()
+        access = OperatorAccess(verifier, manager.operator.revoked)
+        site = Site(
+            readiness=condition,
+            access=access,
+            metrics=lambda: metrics.render(),
+            schemas=schema_files(),
+        )
+        gateway = await stack.enter_async_context(
+            Gateway.open(
+                GatewaySetup(
+                    manager=manager,
+                    verifier=verifier,
+                    clock=clock,
+                    replica=replica,
+                    http_handler=site,
+                    options=options.push_options(settings),
+                )
+            )
+        )
+        metrics = Metrics(
+            Readings(
+                push=gateway.statistics,
+                sessions=manager.statistics,
+                bus=bus.statistics,
+                pool=database.statistics,
+                loop=watch.statistics,
+                jwks_failures=lambda: 0 if published is None else published.failures,
+            )
+        )
+        bound = [
+            await stack.enter_async_context(gateway.listen(listener))
+            for listener in options.listeners(settings, tls)
+        ]
+        group.start_soon(watch.run)
+        group.start_soon(condition.follow, gateway, manager, clock)
+        settle_memory()
+        gateway.set_ready()
+        condition.started(gateway)
+        _log.info("serving", replica=replica, addresses=[f"{host}:{port}" for host, port in bound[0]])
+        yield App(replica=replica, gateway=gateway, manager=manager, addresses=bound[0], tls=tls)
 
 
 @asynccontextmanager
@@ -50,3 +170,77 @@ async def open_database(settings: Settings, *, may_migrate: bool = True) -> Asyn
             address, pool_size=storage.db_pool, timeout_s=storage.db_timeout_s
         ) as database:
             yield database
+
+
+@asynccontextmanager
+async def _background() -> AsyncGenerator[TaskGroup]:
+    """What runs beside everything else, and ends with it."""
+    async with anyio.create_task_group() as group:
+        yield group
+        group.cancel_scope.cancel()
+
+
+async def _published_keys(settings: Settings, group: TaskGroup) -> PublishedKeys | None:
+    where = options.jwks_options(settings)
+    if where is None:
+        return None
+    published = PublishedKeys(where, monotonic)
+    await group.start(published.run)
+    return published
+
+
+def _sessions(settings: Settings, clock: Clock, database: Database, bus: Bus, ring: KeyRing) -> SessionSetup:
+    sources = options.source_options(settings)
+    registry = ProviderRegistry.with_plugins(builtin_providers(sources))
+
+    def services(writes: UserWrites) -> Services:
+        return Services(clock=clock, writes=writes, options=sources)
+
+    return SessionSetup(
+        database=database,
+        bus=bus,
+        clock=clock,
+        registry=registry,
+        keys=ring,
+        services=services,
+        defaults=registry.defaults(settings.sessions.default_sources),
+        options=options.session_options(settings),
+        limits=options.feed_limits(settings),
+        processors=(TimeOfDay(),),
+    )
+
+
+class _Condition:
+    """How the server is, for whoever sends clients here and for the clients' beats."""
+
+    def __init__(self) -> None:
+        self._gateway: Gateway | None = None
+        self._without: tuple[str, ...] = ()
+
+    def started(self, gateway: Gateway) -> None:
+        """From now on it is the gateway that knows."""
+        self._gateway = gateway
+
+    def not_ready(self) -> str | None:
+        """Why nobody should be sent here now."""
+        if self._gateway is None:
+            return "starting"
+        return None if self._gateway.ready else "draining"
+
+    def degraded(self) -> Sequence[str]:
+        """What is away while the server goes on without."""
+        return self._without
+
+    async def follow(self, gateway: Gateway, manager: SessionManager, clock: Clock) -> None:
+        """Looks once a second, tells the gateway, and logs each change once. Runs until cancelled."""
+        since: datetime | None = None
+        while True:
+            state = manager.statistics()
+            lost = (("postgresql", state.storage_trouble), ("redis", not state.bus_healthy))
+            without = tuple(name for name, away in lost if away)
+            if without != self._without:
+                since = clock.now() if without and since is None else since if without else None
+                _log.warning("degraded", without=list(without)) if without else _log.info("well_again")
+                self._without = without
+                gateway.set_degraded(without, since)
+            await anyio.sleep(_HEALTH_EVERY_S)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from server.cli import doctor, explain, keygen, migrate, publish, rotate_keys, token, watch
+from server.cli import doctor, explain, keygen, migrate, publish, rotate_keys, serve, token, watch
 from server.cli.stop import Stop
 from server.log import set_up
 from server.settings import SettingsError
@@ -24,6 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for _command in (
+    serve.serve,
     watch.watch,
     publish.publish,
     explain.explain,

@@ -1,0 +1,172 @@
+"""freya serve: the server, from its start to its orderly end."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from server.cli.stop import Stop
+
+if TYPE_CHECKING:
+    from anyio import CancelScope
+
+    from server.app import App
+    from server.settings import Settings
+
+__all__ = ["serve"]
+
+_DEV_USER = "alice"
+_DEV_TTL_S = 7 * 86_400.0
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to bind. [FREYA_HOST; 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to bind; 0: a free one. [PORT; 8080]")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Keys and the embedded database. [FREYA_DATA_DIR]")
+    ] = None,
+) -> None:
+    """Run the server until SIGTERM or Ctrl-C, which it answers by sending its clients away in order."""
+    from server.cli.running import run_async
+    from server.log import set_up
+    from server.settings import Settings
+
+    settings = Settings.load(host=host, port=port, data_dir=data_dir)
+    observing = settings.observing
+    set_up(observing.log_level, observing.log_format, salt=observing.log_salt.get_secret_value())
+    _warn_of_strangers(settings)
+    try:
+        run_async(lambda: _serve(settings), uvloop=True)
+    except OSError as error:
+        raise Stop(_about_the_address(settings, error)) from error
+    except ValueError as error:
+        raise Stop(str(error), 2) from error
+
+
+async def _serve(settings: Settings) -> None:
+    import anyio
+
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with anyio.create_task_group() as group:
+            server = _Server(settings, group.cancel_scope)
+            group.start_soon(server.heed, signals)
+            await server.run()
+            group.cancel_scope.cancel()
+
+
+class _Server:
+    """One run. The first SIGTERM (or SIGINT) asks it to end, the second one insists."""
+
+    def __init__(self, settings: Settings, everything: CancelScope) -> None:
+        import anyio
+
+        self._settings = settings
+        self._everything = everything
+        self._app: App | None = None
+        self._asked_to_end = anyio.Event()
+
+    async def run(self) -> None:
+        from server.app import open_app
+
+        async with open_app(self._settings) as app:
+            self._app = app
+            _announce(self._settings, app)
+            await self._asked_to_end.wait()
+            await app.drain()
+
+    async def heed(self, signals: AsyncIterator[signal.Signals]) -> None:
+        async for number in signals:
+            if number is signal.SIGHUP:
+                self._reload()
+            elif self._app is None or self._asked_to_end.is_set():
+                self._everything.cancel()
+            else:
+                self._asked_to_end.set()
+
+    def _reload(self) -> None:
+        import structlog
+
+        try:
+            if self._app is not None:
+                self._app.reload_certificate(self._settings)
+        except OSError as error:
+            structlog.get_logger().error("certificate_not_reloaded", reason=str(error))
+
+
+def _announce(settings: Settings, app: App) -> None:
+    """Where it is and what to try; with a token only where nobody but this machine's user reads and comes
+    in.
+    """
+    from server.options import is_loopback
+
+    host, port = app.addresses[0]
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    secure = "" if app.tls is None else "s"
+    lines = ["", "Freya Push is ready.", ""]
+    if is_loopback(host) and settings.storage.database_url is None:
+        url = "" if port == settings.__class__.load().listening.port else f" --url ws{secure}://{place}"
+        command = _own_command()
+        lines += [
+            f"  Dashboard  http{secure}://{place}/#token={_dev_token(settings)}",
+            f"             (as {_DEV_USER}, with every scope, for a week)",
+            f"  Socket     ws{secure}://{place}/v1/feed",
+            "",
+            "Try, in a second terminal, and then in a third:",
+            f"  {command} watch {_DEV_USER}{url}",
+            f"  {command} publish {_DEV_USER} --title 'Hello from a backend'{url}",
+        ]
+    else:
+        lines += [f"  Socket     ws{secure}://{place}/v1/feed"]
+    sys.stdout.write("\n".join(lines) + "\n\n")
+    sys.stdout.flush()
+
+
+def _dev_token(settings: Settings) -> str:
+    from protocol.ids import UserId
+    from server.cli.token import SCOPES
+    from server.keys import token_keys
+    from server.options import token_options
+    from server.tokens import mint
+
+    now = datetime.now(UTC)
+    keys, options = token_keys(settings), token_options(settings)
+    return mint(keys, UserId(_DEV_USER), now=now, ttl_s=_DEV_TTL_S, scopes=SCOPES, options=options)
+
+
+def _own_command() -> str:
+    """How this program was called, as one would type it here."""
+    if Path(sys.argv[0]).name == "freya":
+        return "freya"
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    return f"{python} -m server"
+
+
+def _warn_of_strangers(settings: Settings) -> None:
+    import structlog
+
+    for sentence in settings.unknown():
+        structlog.get_logger().warning("unknown_setting", reason=sentence)
+
+
+def _about_the_address(settings: Settings, error: OSError) -> str:
+    listening = settings.listening
+    place = f"{listening.host}:{listening.port}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            other = f"Another port: --port {listening.port + 1}"
+            return f"{place} is taken: does a server run there already?\n{other}"
+        case errno.EACCES:
+            return f"{place}: ports below 1024 are root's.\nAnother one: --port 8080"
+        case errno.EADDRNOTAVAIL:
+            return f"{listening.host} is no address of this machine (FREYA_HOST)"
+        case _:
+            return f"the server can't start at {place}: {error}"

@@ -1,0 +1,142 @@
+"""The settings, as the options of each room. What the environment is called is known only in
+`server.settings`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from importlib.metadata import PackageNotFoundError, version
+
+from server.engine.limits import FeedLimits
+from server.http.types import ListenerKind
+from server.push.listening import Listener
+from server.push.options import PushOptions
+from server.session.options import SessionOptions
+from server.settings import Settings
+from server.sources.services import SourceOptions
+from server.tokens import TokenOptions
+from server.tokens.jwks import JwksOptions
+
+__all__ = [
+    "feed_limits",
+    "is_loopback",
+    "jwks_options",
+    "listeners",
+    "push_options",
+    "release",
+    "session_options",
+    "source_options",
+    "tls_context",
+    "token_options",
+]
+
+_DRAIN_DELAY_S = 5.0
+
+
+def release() -> str:
+    """The name and version of what runs here."""
+    try:
+        return f"freya-push/{version('freya-push')}"
+    except PackageNotFoundError:
+        return "freya-push"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine can reach what is bound there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def token_options(settings: Settings) -> TokenOptions:
+    """What a token must say."""
+    keys = settings.keys
+    return TokenOptions(audience=keys.jwt_audience, issuer=keys.jwt_issuer, leeway_s=keys.jwt_leeway_s)
+
+
+def jwks_options(settings: Settings) -> JwksOptions | None:
+    """Where the issuer's keys are, if it publishes any."""
+    keys = settings.keys
+    if keys.jwks is None:
+        return None
+    return JwksOptions(location=keys.jwks, refresh_s=keys.jwks_refresh_s, max_age_s=keys.jwks_max_age_s)
+
+
+def session_options(settings: Settings) -> SessionOptions:
+    """How long and how many sessions live."""
+    sessions = settings.sessions
+    return SessionOptions(idle_ttl_s=sessions.session_idle_ttl_s, max_sessions=sessions.max_sessions)
+
+
+def feed_limits(settings: Settings) -> FeedLimits:
+    """How big a feed may grow."""
+    feeds = settings.feeds
+    return FeedLimits(items=feeds.max_items, bytes=feeds.max_feed_bytes, item_bytes=feeds.max_item_bytes)
+
+
+def source_options(settings: Settings) -> SourceOptions:
+    """What the built-in sources are told."""
+    return SourceOptions(synthetic=settings.sources.synthetic)
+
+
+def push_options(settings: Settings) -> PushOptions:
+    """What connections may do."""
+    listening, limits = settings.listening, settings.connections
+    delay_s = listening.drain_delay_s
+    if delay_s is None:
+        delay_s = 0.0 if is_loopback(listening.host) else _DRAIN_DELAY_S
+    networks = listening.proxy_networks if listening.proxy_protocol else ()
+    return PushOptions(
+        server=release(),
+        origins=frozenset(origin.lower() for origin in listening.origins),
+        first_byte_timeout_s=limits.first_byte_s,
+        handshake_timeout_s=limits.handshake_s,
+        accepts_per_s=listening.accept_per_s,
+        proxy_networks=tuple(ipaddress.ip_network(network) for network in networks),
+        max_connections=limits.max_connections,
+        max_connections_per_user=limits.connections_per_user,
+        max_connections_per_address=limits.connections_per_address,
+        max_subscriptions=limits.subscriptions,
+        max_concurrent_requests=limits.concurrent_requests,
+        requests_per_s=limits.requests_per_s,
+        request_burst=limits.request_burst,
+        max_item_count=settings.feeds.max_items,
+        heartbeat_s=limits.heartbeat_ms / 1000,
+        stall_s=limits.stall_s,
+        resume_wait_s=settings.sessions.resume_wait_s,
+        max_age_s=limits.connection_max_age_s,
+        drain_delay_s=delay_s,
+        drain_s=listening.drain_s,
+    )
+
+
+def listeners(settings: Settings, tls: ssl.SSLContext | None) -> tuple[Listener, ...]:
+    """Where to listen: the port of everybody, and the operators' own where there is one."""
+    listening = settings.listening
+    kind = ListenerKind.LOOPBACK if is_loopback(listening.host) else ListenerKind.PUBLIC
+    everybody = Listener(
+        host=listening.host,
+        port=listening.port,
+        kind=kind,
+        reuse_port=listening.workers > 1,
+        tls=tls,
+    )
+    if listening.ops_listen is None:
+        return (everybody,)
+    host, _, port = listening.ops_listen.rpartition(":")
+    return (everybody, Listener(host=host.strip("[]"), port=int(port), kind=ListenerKind.OPS))
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """The certificate to show, if there is one. Raises OSError (ssl.SSLError is one) where it can't be
+    used.
+    """
+    listening = settings.listening
+    if listening.tls_cert is None or listening.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(listening.tls_cert, listening.tls_key)
+    return context
