@@ -46,7 +46,8 @@ class TaskScope:
     ) -> CancelScope:
         """Starts `fn(*args)` as a task and returns at once, before it has begun.
 
-        The scope that is returned cancels this one task. After `aclose` a task is cancelled from the start:
+        May also be called where no task runs, in a timer or a protocol's callback, if that was set up by code
+        that `anyio.run` runs. The scope that is returned cancels this one task. After `aclose` a task is cancelled from the start:
         it gets no further than its first wait.
         """
         scope = CancelScope()
