@@ -196,10 +196,11 @@ def _freeze_dict(value: Mapping[object, object], room: int) -> FrozenDict:
     for key, inner in value.items():
         if not isinstance(key, str):
             raise NotJson(f"a key that is not a string but {type(key).__name__}")
+        name = _text(key if type(key) is str else str.__str__(key))
         try:
-            frozen[_text(key if type(key) is str else str.__str__(key))] = _freeze(inner, room - 1)
+            frozen[name] = _freeze(inner, room - 1)
         except NotJson as wrong:
-            raise wrong.below(key) from None
+            raise wrong.below(name) from None
     return FrozenDict(frozen)
 
 
