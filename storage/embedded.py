@@ -120,8 +120,10 @@ class EmbeddedPostgres:
                 self._cluster = self._place()
                 return self._cluster.start()
         except OSError as error:
+            hint = ": start as its owner, or choose another FREYA_DATA_DIR"
             raise EmbeddedPostgresFailed(
                 f"the embedded PostgreSQL cannot use {error.filename or self._data_dir}: {error.strerror}"
+                f"{hint if isinstance(error, PermissionError) else ''}"
             ) from error
 
     def _stop(self) -> None:

@@ -14,6 +14,7 @@ from storage.connection import connect
 from storage.credentials import KeyRing, RotationProgress, generate_key, key_id_of, rotate
 from storage.database import Database
 from storage.errors import CredentialKeyMissing, CredentialsUnreadable
+from tests.storage.waiting import until_someone_waits_for_a_lock
 
 ALICE = UserId("alice")
 BOB = UserId("bob")
@@ -243,9 +244,7 @@ async def test_what_is_written_while_a_rotation_runs_stays(database_url: str, da
 
             group.start_soon(rotate_all)
             # By now it has read and opened the old blob, and waits to replace it.
-            with anyio.fail_after(30):
-                while not await database.fetch("SELECT 1 FROM pg_locks WHERE NOT granted"):
-                    await anyio.lowlevel.checkpoint()
+            await until_someone_waits_for_a_lock(database)
             await writer.execute("COMMIT")
     finally:
         writer.terminate()

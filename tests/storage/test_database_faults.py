@@ -15,6 +15,7 @@ from storage import source_configs, source_state
 from storage.connection import connect
 from storage.database import Database
 from storage.errors import StorageUnavailable
+from tests.storage.waiting import until
 from tests.storage.wire import Fault, Wire
 from tests.support.postgres import PostgresServer
 
@@ -40,12 +41,6 @@ async def failure_of(work: Callable[[], Awaitable[object]]) -> StorageUnavailabl
     with anyio.fail_after(60), pytest.raises(StorageUnavailable) as failure:
         await work()
     return failure.value
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(30):
-        while not condition():  # noqa: ASYNC110 -- what it waits for happens inside the driver
-            await anyio.sleep(0.001)
 
 
 async def test_a_backend_killed_in_the_middle_of_a_write_leaves_nothing(

@@ -14,6 +14,7 @@ from storage.errors import StorageUnavailable
 from storage.inbox import InboxItem
 from storage.loading import MAX_BATCH, Loader, UserRows, ensure_users, load
 from storage.source_configs import DefaultRow
+from tests.storage.waiting import until_someone_waits_for_a_lock
 from tests.storage.wire import Fault, Wire
 from tests.support.postgres import PostgresServer
 
@@ -212,7 +213,7 @@ async def test_no_answer_is_older_than_the_question(
             await locker.execute("LOCK TABLE enhancements IN ACCESS EXCLUSIVE MODE")
             async with anyio.create_task_group() as asking:
                 asking.start_soon(ask, "early")
-                await waiting_for_the_lock(database)
+                await until_someone_waits_for_a_lock(database)
                 await locker.execute("UPDATE users SET seq = seq + 1 WHERE user_id = 'alice'")
                 await locker.execute("COMMIT")
                 asking.start_soon(ask, "late")
@@ -222,12 +223,6 @@ async def test_no_answer_is_older_than_the_question(
             assert answers["early"].seq in (seq[0] - 1, seq[0])
     finally:
         locker.terminate()
-
-
-async def waiting_for_the_lock(database: Database) -> None:
-    with anyio.fail_after(30):
-        while not await database.fetch("SELECT 1 FROM pg_locks WHERE NOT granted"):
-            await anyio.lowlevel.checkpoint()
 
 
 async def test_who_still_waits_when_the_loader_ends_is_told_so(database_url: str, database: Database) -> None:
@@ -242,7 +237,7 @@ async def test_who_still_waits_when_the_loader_ends_is_told_so(database_url: str
 
         async with anyio.create_task_group() as asking, anyio.create_task_group() as group:
             asking.start_soon(ask, Loader(database, group))
-            await waiting_for_the_lock(database)
+            await until_someone_waits_for_a_lock(database)
             group.cancel_scope.cancel()
     finally:
         locker.terminate()
