@@ -1,0 +1,55 @@
+"""What the handlers reach for, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from protocol.ids import UserId
+from server.push.feeds import Feeds
+from server.push.hub import Hub
+from server.push.registry import Registry
+from server.session.actions import Actions
+from server.session.items import ItemWrites
+from server.session.manager import SessionManager
+from server.session.patches import SourceWrites
+from server.session.providers import ProviderWrites
+from server.session.users import UserWrites
+from server.tokens.verifier import TokenVerifier
+
+__all__ = ["Alone", "Replicas", "Rooms"]
+
+
+class Replicas(Protocol):
+    """The other replicas, as far as an operator's questions go."""
+
+    async def inspect(self, user: UserId) -> tuple[list[Mapping[str, object]], list[str]]:
+        """What the others say of the user (`ReplicaView` objects), and the names of those that did not answer
+        within a second or two. Never raises but for cancellation."""
+        ...
+
+
+class Alone:
+    """There are no other replicas."""
+
+    async def inspect(self, user: UserId) -> tuple[list[Mapping[str, object]], list[str]]:
+        """Nobody to ask."""
+        return [], []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """Everything a handler may need."""
+
+    hub: Hub
+    feeds: Feeds
+    registry: Registry
+    manager: SessionManager
+    sources: SourceWrites
+    items: ItemWrites
+    actions: Actions
+    users: UserWrites
+    providers: ProviderWrites
+    verifier: TokenVerifier
+    replicas: Replicas

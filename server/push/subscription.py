@@ -1,0 +1,96 @@
+"""One connection following one feed: what it last got, and the terms on which it gets more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntFlag
+from typing import TYPE_CHECKING
+
+from protocol.ids import UserId
+
+if TYPE_CHECKING:
+    from server.push.connection import Connection
+    from server.push.fanout import Fanout
+
+__all__ = ["Form", "Position", "Subscription", "form_of"]
+
+
+class Form(IntFlag):
+    """How a subscription wants its changes: those of one form, starting from one position, share a frame."""
+
+    DELTA = 1
+    CONTEXT = 2
+    CAUSE = 4
+    DEFLATE = 8
+
+
+def form_of(*, delta: bool, context: bool, cause: bool, deflate: bool) -> int:
+    """The form as a plain integer: it is compared for every delivery."""
+    return Form.DELTA * delta + Form.CONTEXT * context + Form.CAUSE * cause + Form.DEFLATE * deflate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Position:
+    """What a subscription last got: a revision's number, and the cursor the client knows it by.
+
+    One object for all that got the same frame, compared by identity. It holds no state: where the feed has
+    let that revision go, the subscription gets a snapshot.
+    """
+
+    number: int
+    cursor: str
+
+
+class Subscription:
+    """Lives as long as its connection follows the feed. All decisions about it are the fanout's."""
+
+    __slots__ = (
+        "acked",
+        "connection",
+        "due_at",
+        "fanout",
+        "form",
+        "hello",
+        "interval_s",
+        "listens",
+        "paced",
+        "position",
+        "resume",
+        "resumed_at",
+    )
+
+    def __init__(self, connection: Connection, fanout: Fanout, form: int, interval_s: float) -> None:
+        self.connection = connection
+        self.fanout = fanout
+        self.form = form
+        self.interval_s = interval_s
+        self.position: Position | None = None
+        """None: it has nothing to build on, and gets a snapshot."""
+        self.hello: datetime | None = None
+        """Set while a first frame is owed, which is sent even where nothing has changed: when it was asked
+        for (attach, resume, foreground)."""
+        self.due_at = 0.0
+        """Not before this monotonic second, unless something urgent comes."""
+        self.paced = False
+        """Whether the pacer will wake it when it is due."""
+        self.listens = False
+        """Whether it counts as listening to the session."""
+        self.acked: str | None = None
+        self.resume = "snapshot"
+        """How it began last: snapshot, delta (from the client's cursor), or same (content)."""
+        self.resumed_at: datetime | None = None
+
+    @property
+    def feed(self) -> UserId:
+        """The feed it follows."""
+        return self.fanout.feed
+
+    @property
+    def cursor(self) -> str | None:
+        """The cursor the client has, None before its first frame."""
+        return None if self.position is None else self.position.cursor
+
+    def due(self) -> None:
+        """Its minimal interval is over: what it missed is written."""
+        self.connection.hub.tick.write(self.connection)
