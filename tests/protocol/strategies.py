@@ -47,8 +47,17 @@ def items(ids: Sequence[str] = "abcdefgh") -> st.SearchStrategy[FeedItem]:
     return st.builds(make_item, st.sampled_from(ids), st.integers(0, 2))
 
 
-contents = st.builds(
-    lambda local, kind, timestamp, data, signals, slots, ui, expires_at: FeedItem.make(
+def _content(
+    local: str,
+    kind: str,
+    timestamp: datetime,
+    data: dict[str, JsonValue],
+    signals: Signals | None,
+    slots: dict[str, Slot] | None,
+    ui: JsonValue,
+    expires_at: datetime | None,
+) -> FeedItem:
+    return FeedItem.make(
         id=f"s/{local}",
         source_id="s",
         type=kind,
@@ -58,7 +67,11 @@ contents = st.builds(
         slots=slots,
         ui=ui,
         expires_at=expires_at,
-    ),
+    )
+
+
+contents = st.builds(
+    _content,
     texts.filter(bool),
     texts,
     moments,

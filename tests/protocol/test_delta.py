@@ -144,19 +144,19 @@ def test_a_delta_applied_to_another_state_gives_a_state_or_a_delta_error(
     assert len({item.id for item in result.items}) == len(result.items)
 
 
-@pytest.mark.parametrize(
-    ("wire", "told"),
-    [
-        ({"put": [{"index": 0}]}, "put[0].item: not an object"),
-        ({"put": [{"index": 0, "item": {}}]}, "put[0].id: missing"),
-        ({"put": [{"index": "0", "item": {}}]}, "put[0].index: not an index"),
-        ({"move": [{"index": True, "id": "s/a"}]}, "move[0].index: not an index"),
-        ({"move": [{"index": 0}]}, "id: missing"),
-        ({"remove": "s/a"}, "remove: not a list"),
-        ({"context": {"unset": ["s"]}}, "unset[0]: not a list"),
-        ({"context": []}, "context: not an object"),
-    ],
-)
+BAD_DELTAS: list[tuple[dict[str, JsonValue], str]] = [
+    ({"put": [{"index": 0}]}, "put[0].item: not an object"),
+    ({"put": [{"index": 0, "item": {}}]}, "put[0].id: missing"),
+    ({"put": [{"index": "0", "item": {}}]}, "put[0].index: not an index"),
+    ({"move": [{"index": True, "id": "s/a"}]}, "move[0].index: not an index"),
+    ({"move": [{"index": 0}]}, "id: missing"),
+    ({"remove": "s/a"}, "remove: not a list"),
+    ({"context": {"unset": ["s"]}}, "unset[0]: not a list"),
+    ({"context": []}, "context: not an object"),
+]
+
+
+@pytest.mark.parametrize(("wire", "told"), BAD_DELTAS)
 def test_a_wire_object_that_is_no_delta_is_refused_with_its_path(
     wire: dict[str, JsonValue], told: str
 ) -> None:

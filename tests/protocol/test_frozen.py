@@ -5,7 +5,6 @@ import pickle
 from collections.abc import Callable
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
-from typing import cast
 
 import orjson
 import pytest
@@ -109,7 +108,7 @@ def test_a_change_of_the_original_does_not_reach_the_frozen_copy() -> None:
 def test_what_is_frozen_already_is_not_copied() -> None:
     frozen = freeze({"a": {"b": [1]}})
     assert freeze(frozen) is frozen
-    assert cast("FrozenDict", freeze({"x": frozen}))["x"] is frozen
+    assert freeze({"x": frozen})["x"] is frozen
     assert copy.copy(frozen) is frozen
     assert copy.deepcopy(frozen) is frozen
     assert copy.copy(frozen["a"]) is frozen["a"]
@@ -152,7 +151,10 @@ def test_what_json_cannot_carry_is_refused_with_its_path(value: object, told: st
     assert isinstance(refused.value, ValueError)
 
 
-@pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: {"a": v}, lambda v: (v,)])
+WRAPS: list[Callable[[object], object]] = [lambda v: [v], lambda v: {"a": v}, lambda v: (v,)]
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
 def test_nesting_is_bounded(wrap: Callable[[object], object]) -> None:
     value: object = 1
     for _ in range(MAX_DEPTH):

@@ -284,49 +284,49 @@ def test_any_params_at_all_are_read_or_refused_with_their_paths(
             orjson.loads(read.encode())
 
 
-@pytest.mark.parametrize(
-    ("method", "params", "path"),
-    [
-        ("source.patch", {}, "sourceId"),
-        ("source.patch", {"sourceId": "s", "enabled": "yes"}, "enabled"),
-        ("source.patch", {"sourceId": "s", "ifVersion": 1.0}, "ifVersion"),
-        ("source.patch", {"sourceId": "s", "ifVersion": True}, "ifVersion"),
-        ("source.patch", {"sourceId": "s", "ifVersion": -1}, "ifVersion"),
-        ("source.patch", {"sourceId": "s", "config": []}, "config"),
-        ("source.put", {"sourceId": "s"}, "enabled"),
-        ("source.authorize", {"sourceId": "s"}, "credentials"),
-        ("feed.get", {"feed": ""}, "feed"),
-        ("feed.get", {"feed": "x" * 257}, "feed"),
-        ("feed.subscribe", {"feeds": []}, "feeds"),
-        (
-            "feed.subscribe",
-            {"feeds": [{"feed": "a"}, {"feed": "b", "since": "not a cursor"}]},
-            "feeds.1.since",
-        ),
-        ("feed.subscribe", {"feeds": [{"feed": "a", "minIntervalMs": 60_001}]}, "feeds.0.minIntervalMs"),
-        ("item.publish", {"items": [{"id": "a", "type": "t", "data": {}}]}, ""),
-        ("item.publish", {"feed": "a", "feeds": ["b"], "items": [{"id": "a", "type": "t", "data": {}}]}, ""),
-        ("item.publish", {"feeds": ["a"] * 501, "items": [{"id": "a", "type": "t", "data": {}}]}, "feeds"),
-        ("item.publish", {"feed": "a", "items": []}, "items"),
-        ("item.publish", {"feed": "a", "items": [{"id": "a", "type": "t", "data": {}}] * 101}, "items"),
-        ("item.publish", {"feed": "a", "items": [{"id": "a", "type": "t"}]}, "items.0.data"),
-        (
-            "item.publish",
-            {"feed": "a", "items": [{"id": "a", "type": "t", "data": {}, "signals": {"urgency": 2}}]},
-            "items.0.signals.urgency",
-        ),
-        (
-            "item.publish",
-            {"feed": "a", "items": [{"id": "a", "type": "t", "data": {}, "timestamp": "2026-03-02"}]},
-            "items.0.timestamp",
-        ),
-        ("action.execute", {"sourceId": "s", "actionId": "a", "key": "no spaces"}, "key"),
-        ("connection.background", {"keepMs": 1_800_001}, "keepMs"),
-        ("connection.renew", {"token": "x" * 6145}, "token"),
-        ("stats.subscribe", {"everyMs": 10}, "everyMs"),
-        ("user.revoke", {"user": "a", "issuedBefore": 5}, "issuedBefore"),
-    ],
-)
+MISTAKES: list[tuple[str, JsonObject, str]] = [
+    ("source.patch", {}, "sourceId"),
+    ("source.patch", {"sourceId": "s", "enabled": "yes"}, "enabled"),
+    ("source.patch", {"sourceId": "s", "ifVersion": 1.0}, "ifVersion"),
+    ("source.patch", {"sourceId": "s", "ifVersion": True}, "ifVersion"),
+    ("source.patch", {"sourceId": "s", "ifVersion": -1}, "ifVersion"),
+    ("source.patch", {"sourceId": "s", "config": []}, "config"),
+    ("source.put", {"sourceId": "s"}, "enabled"),
+    ("source.authorize", {"sourceId": "s"}, "credentials"),
+    ("feed.get", {"feed": ""}, "feed"),
+    ("feed.get", {"feed": "x" * 257}, "feed"),
+    ("feed.subscribe", {"feeds": []}, "feeds"),
+    (
+        "feed.subscribe",
+        {"feeds": [{"feed": "a"}, {"feed": "b", "since": "not a cursor"}]},
+        "feeds.1.since",
+    ),
+    ("feed.subscribe", {"feeds": [{"feed": "a", "minIntervalMs": 60_001}]}, "feeds.0.minIntervalMs"),
+    ("item.publish", {"items": [{"id": "a", "type": "t", "data": {}}]}, ""),
+    ("item.publish", {"feed": "a", "feeds": ["b"], "items": [{"id": "a", "type": "t", "data": {}}]}, ""),
+    ("item.publish", {"feeds": ["a"] * 501, "items": [{"id": "a", "type": "t", "data": {}}]}, "feeds"),
+    ("item.publish", {"feed": "a", "items": []}, "items"),
+    ("item.publish", {"feed": "a", "items": [{"id": "a", "type": "t", "data": {}}] * 101}, "items"),
+    ("item.publish", {"feed": "a", "items": [{"id": "a", "type": "t"}]}, "items.0.data"),
+    (
+        "item.publish",
+        {"feed": "a", "items": [{"id": "a", "type": "t", "data": {}, "signals": {"urgency": 2}}]},
+        "items.0.signals.urgency",
+    ),
+    (
+        "item.publish",
+        {"feed": "a", "items": [{"id": "a", "type": "t", "data": {}, "timestamp": "2026-03-02"}]},
+        "items.0.timestamp",
+    ),
+    ("action.execute", {"sourceId": "s", "actionId": "a", "key": "no spaces"}, "key"),
+    ("connection.background", {"keepMs": 1_800_001}, "keepMs"),
+    ("connection.renew", {"token": "x" * 6145}, "token"),
+    ("stats.subscribe", {"everyMs": 10}, "everyMs"),
+    ("user.revoke", {"user": "a", "issuedBefore": 5}, "issuedBefore"),
+]
+
+
+@pytest.mark.parametrize(("method", "params", "path"), MISTAKES)
 def test_a_mistake_in_params_is_told_with_its_path_and_without_the_value(
     method: str, params: JsonObject, path: str
 ) -> None:
@@ -343,7 +343,7 @@ def test_credentials_never_show_in_the_error_about_them() -> None:
 
 
 def test_each_feed_is_published_to_once() -> None:
-    params = {"feeds": ["b", "a", "b"], "items": [{"id": "a", "type": "t", "data": {}}]}
+    params: JsonObject = {"feeds": ["b", "a", "b"], "items": [{"id": "a", "type": "t", "data": {}}]}
     assert ItemPublishParams.read(params).targets == ("b", "a")
 
 

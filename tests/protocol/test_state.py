@@ -113,18 +113,18 @@ def test_two_items_of_one_id_are_no_state() -> None:
         FeedState.from_wire(wire)
 
 
-@pytest.mark.parametrize(
-    ("wire", "told"),
-    [
-        ({"items": {}}, "items: not a list"),
-        ({"items": [1]}, "items[0]: not an object"),
-        ({"items": [{}]}, "items[0].id: missing"),
-        ({"groups": [{"itemIds": [1], "summary": ""}]}, "groups[0].itemIds[0]: not a string"),
-        ({"errors": [{"sourceId": "s", "code": "x", "message": ""}]}, "errors[0].since: missing"),
-        ({"pending": [None]}, "pending[0]: not a string"),
-        ({"context": [{"key": []}]}, "context[0].key: an empty key"),
-    ],
-)
+BAD_STATES: list[tuple[dict[str, JsonValue], str]] = [
+    ({"items": {}}, "items: not a list"),
+    ({"items": [1]}, "items[0]: not an object"),
+    ({"items": [{}]}, "items[0].id: missing"),
+    ({"groups": [{"itemIds": [1], "summary": ""}]}, "groups[0].itemIds[0]: not a string"),
+    ({"errors": [{"sourceId": "s", "code": "x", "message": ""}]}, "errors[0].since: missing"),
+    ({"pending": [None]}, "pending[0]: not a string"),
+    ({"context": [{"key": []}]}, "context[0].key: an empty key"),
+]
+
+
+@pytest.mark.parametrize(("wire", "told"), BAD_STATES)
 def test_a_wire_object_that_is_no_state_is_refused_with_its_path(
     wire: dict[str, JsonValue], told: str
 ) -> None:
