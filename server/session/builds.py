@@ -60,7 +60,10 @@ class SourceBuilder:
         source = await self._guarded(
             provider, lambda: provider.source_for_user(user, config, credentials, self._services)
         )
-        if getattr(source, "id", None) == provider.source_id:
+        if not isinstance(source, FeedSource):  # pyright: ignore[reportUnnecessaryIsInstance] -- a plugin made it
+            _log.error("provider_made_no_source", source=provider.source_id)
+            raise SourceFailure("its provider made no source")
+        if source.id == provider.source_id:
             return source
         _log.error("provider_foreign_source", source=provider.source_id)
         await close_source(source, self._services.clock)

@@ -110,8 +110,7 @@ async def test_all_sources_failing_is_still_a_session_and_its_settings_still_wor
     assert "secret" not in error.message
     stage.on_build = None
     await replica.sources.patch(ALICE, STAGE, config={"text": "again"})
-    await session.answered(5.0)
-    assert texts(session) == ["again"]
+    await eventually(world.clock, lambda: texts(session) == ["again"])
     assert session.history.current.state.errors == ()
 
 
