@@ -127,7 +127,6 @@ class Compiler:
         took_s = roster.clock.monotonic() - self._began_s
         self.compilations += 1
         self.compute_s += took_s
-        self.state = state
         if (
             state.context is old.context
             and state.pending == old.pending
@@ -135,9 +134,8 @@ class Compiler:
             and state.groups == old.groups
             and old.items == state.items  # by identity where it can be, else by bytes
         ):
-            # Equal, but for when it changes next: the old objects are kept for whoever compares by identity.
-            self.state = old._replace(next_change_at=state.next_change_at)
-            return
+            return  # and the old objects stay, for whoever compares by identity
+        self.state = state
         self.emissions += 1
         try:
             self._on_change(Cause(*self._cause, took_s * 1000.0))
@@ -152,14 +150,14 @@ class Compiler:
         if groups and items is not ranked.items:
             groups = kept_groups(groups, items)
         errors, pending = roster.facts()
-        standing = self._standing_errors(ranked, len(finished) - len(items))
+        left_out = len(finished) - len(items)
+        if ranked.failures or left_out or self._standing.any:
+            errors += self._standing_errors(ranked, left_out)
         self.look_again_at = None
         if ranked.next_change_at is not None:
             self.look_again_at = wake_at(ranked.next_change_at, roster.clock.now())
             roster.alarm.set_wall(self.look_again_at)
-        next_change_at = roster.next_change_at(self.look_again_at)
-        context = roster.context.sorted()
-        return EngineState(items, groups, errors + standing, pending, context, next_change_at)
+        return EngineState(items, groups, errors, pending, roster.context.sorted())
 
     def _finished(self, items: tuple[FeedItem, ...]) -> tuple[FeedItem, ...]:
         if self._finish is None:
@@ -175,11 +173,12 @@ class Compiler:
         room = limits.bytes - roster.context.encoded_size
         if ranked.groups:
             room -= size_of_groups(ranked.groups)
-        if items is ranked.items and len(items) <= limits.items:
-            # Known without looking at a single item.
-            at_most = ranked.added_bytes + sum([slot.items.size for slot in roster.shown])
-            if at_most <= room:
-                return items
+        if (
+            items is ranked.items
+            and len(items) <= limits.items
+            and roster.items_size + ranked.added_bytes <= room  # no item was looked at
+        ):
+            return items
         count = fit(items, limits, room)
         return items if count == len(items) else items[:count]
 

@@ -7,6 +7,7 @@ anew. Who is in the roster is `membership`'s matter. This class joins them, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from random import Random
 from typing import Final
 
@@ -82,6 +83,14 @@ class FeedEngine:
     def state(self) -> EngineState:
         """The feed as it is now."""
         return self._compiler.state
+
+    @property
+    def next_change_at(self) -> datetime | None:
+        """When time alone will change something, as far as sources and post-processors have said."""
+        moments = [self._compiler.look_again_at]
+        for slot in self._roster.shown:
+            moments += (slot.next_change_at, slot.items.next_expiry)
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def status(self, source_id: SourceId) -> SourceStatus:
         """How one source is doing; `off` for one that is not there."""

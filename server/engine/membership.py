@@ -216,11 +216,10 @@ class Membership:
             self._block(roster.slots[name], reason)
         for name in roster.plan.blocked:
             roster.show_context(roster.slots[name])
-        roster.shown = tuple([roster.slots[name] for name in roster.plan.order])
+        roster.show(tuple([roster.slots[name] for name in roster.plan.order]))
         for slot in roster.shown:
             if slot.blocked is not None:
                 self._unblock(slot)
-        roster.forget_facts()
 
     def _block(self, slot: Slot, reason: Blocked) -> None:
         if slot.blocked is None:
@@ -240,7 +239,7 @@ class Membership:
         slot.blocked = None
         slot.took(Step.UNBLOCK)
         roster.note(slot)
-        slot.items = slot.items.unexpired(roster.clock.now())
+        roster.put_items(slot, slot.items.unexpired(roster.clock.now()))
         try:
             roster.withdraw(slot, slot.outdated(runner.input_key(roster.view())))
         except SourceFailure as failure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from datetime import datetime
 
 from protocol.feed import ContextEntry, FeedItem
 from server.engine.clock import Clock
@@ -69,11 +70,12 @@ class Reception:
         slot = roster.slots[runner.name]
         roster.begin(slot.id, slot.asked_for)
         try:
+            now = self.clock.now()
             if answer is not None:
-                roster.commit_items(slot, answer)
+                roster.commit_items(slot, answer, now)
             slot.inherited &= ~ITEMS
             slot.items_key = key
-            if slot.answered(self.clock.now()):
+            if slot.answered(now):
                 roster.note(slot)
         finally:
             roster.end()
@@ -112,7 +114,7 @@ class Reception:
         try:
             roster.commit_context(slot, entries)
             slot.context_key = self._key_of_push(slot, runner, CONTEXT)
-            self._pushed(slot)
+            self._pushed(slot, self.clock.now())
         except BadAnswer as wrong:
             self._refuse(slot, CONTEXT, wrong)
         finally:
@@ -124,9 +126,10 @@ class Reception:
         slot = roster.slots[runner.name]
         roster.begin(slot.id, "push")
         try:
-            roster.commit_items(slot, answer)
+            now = self.clock.now()
+            roster.commit_items(slot, answer, now)
             slot.items_key = self._key_of_push(slot, runner, ITEMS)
-            self._pushed(slot)
+            self._pushed(slot, now)
         except BadAnswer as wrong:
             self._refuse(slot, ITEMS, wrong)
         finally:
@@ -147,9 +150,9 @@ class Reception:
         finally:
             roster.end()
 
-    def _pushed(self, slot: Slot) -> None:
+    def _pushed(self, slot: Slot, now: datetime) -> None:
         self._roster.pushes += 1
-        if slot.answered(self.clock.now()):
+        if slot.answered(now):
             self._roster.note(slot)
             self._roster.arm(slot)
 

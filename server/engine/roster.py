@@ -18,7 +18,7 @@ from server.engine.clock import Clock
 from server.engine.context import Context, ContextStore
 from server.engine.graph import Plan, plan
 from server.engine.limits import FeedLimits
-from server.engine.report import NO_ITEMS, admit_context, admit_items, answered_items
+from server.engine.report import NO_ITEMS, Items, admit_context, admit_items, answered_items
 from server.engine.runner import Phase, SourceRunner
 from server.engine.schedule import SPACING_S, wake_at
 from server.engine.slot import BOTH, CONTEXT, ITEMS, UNKNOWN, Slot, Trigger
@@ -48,6 +48,7 @@ class Roster:
         "closed",
         "context",
         "failures",
+        "items_size",
         "limits",
         "listening",
         "look",
@@ -82,6 +83,8 @@ class Roster:
         self.plan: Plan = _EMPTY_PLAN
         self.shown: tuple[Slot, ...] = ()
         """Those that are not blocked, in the order of the feed."""
+        self.items_size = 0
+        """The bytes of all their items, encoded."""
         self.listening = False
         self.closed = False
         self.changes = 0
@@ -110,18 +113,12 @@ class Roster:
             )
         return self._facts
 
-    def forget_facts(self) -> None:
-        """Who is shown changed."""
+    def show(self, slots: tuple[Slot, ...]) -> None:
+        """Who is shown changes."""
+        self.shown = slots
+        self.items_size = sum([slot.items.size for slot in slots])
         self._facts = None
         self.changes += 1
-
-    def next_change_at(self, soonest: datetime | None) -> datetime | None:
-        """When time alone changes the items: the earliest of what is known, `soonest` included."""
-        for slot in self.shown:
-            for moment in (slot.next_change_at, slot.items.next_expiry):
-                if moment is not None and (soonest is None or moment < soonest):
-                    soonest = moment
-        return soonest
 
     # Steps
 
@@ -201,19 +198,25 @@ class Roster:
 
     # What is held
 
-    def commit_items(self, slot: Slot, answer: Answer | Sequence[FeedItem]) -> None:
+    def commit_items(self, slot: Slot, answer: Answer | Sequence[FeedItem], now: datetime) -> None:
         """A new list in the place of the old. Raises BadAnswer, and then leaves the old one."""
         items, next_change_at = answered_items(answer)
-        now = self.clock.now()
         admitted, flaw = admit_items(slot.id, slot.items, items, self.limits, now)
         slot.next_change_at = wake_at(next_change_at, now)
         slot.inherited &= ~ITEMS
-        if admitted is not slot.items:
-            slot.items = admitted
-            self.changes += 1
-        if slot.flawed(ITEMS, flaw, now):
+        self.put_items(slot, admitted)
+        if (flaw is not None or slot.items_flaw is not None) and slot.flawed(ITEMS, flaw, now):
             self.note(slot)
-        self.alarm.set_wall(slot.wall_wake())
+        if admitted.next_expiry is not None or next_change_at is not None:
+            self.alarm.set_wall(slot.wall_wake())
+
+    def put_items(self, slot: Slot, items: Items) -> None:
+        """The one place where a source's items change."""
+        if items is not slot.items:
+            if slot.blocked is None:
+                self.items_size += items.size - slot.items.size
+            slot.items = items
+            self.changes += 1
 
     def commit_context(self, slot: Slot, entries: Sequence[ContextEntry]) -> None:
         """The same for context; those that read it are looked at."""
@@ -245,10 +248,9 @@ class Roster:
         parts &= slot.askable & slot.held
         slot.inherited &= ~parts
         if parts & ITEMS:
-            slot.items = NO_ITEMS
+            self.put_items(slot, NO_ITEMS)
             slot.items_key = UNKNOWN
             slot.next_change_at = None
-            self.changes += 1
         if parts & CONTEXT:
             slot.context = ()
             slot.context_key = UNKNOWN
@@ -298,7 +300,7 @@ class Roster:
             slot.asked_key = key = runner.input_key(ctx)
             answer = runner.reconsider(ctx)
             if answer is not None:
-                self.commit_items(slot, answer)
+                self.commit_items(slot, answer, ctx.time)
             slot.items_key = key
             if slot.answered(ctx.time):
                 self.note(slot)
@@ -329,10 +331,7 @@ class Roster:
                 self.make_due(slot, "refresh" if slot.failure is None else "retry")
 
     def _expire(self, slot: Slot, now: datetime) -> None:
-        kept = slot.items.unexpired(now)
-        if kept is not slot.items:
-            slot.items = kept
-            self.changes += 1
+        self.put_items(slot, slot.items.unexpired(now))
         if slot.is_failing and slot.is_stale(now):
             self.withdraw(slot, BOTH)
         if slot.inherited_until is not None and slot.inherited_until <= now:
@@ -344,8 +343,7 @@ class Roster:
         parts = slot.inherited & ~slot.askable
         slot.inherited &= ~parts
         if parts & ITEMS:
-            slot.items = NO_ITEMS
-            self.changes += 1
+            self.put_items(slot, NO_ITEMS)
         if parts & CONTEXT:
             slot.context = ()
             self.show_context(slot)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Final, NamedTuple
 
 from protocol.feed import ContextEntry, ErrorCode, FeedItem, Group, SourceError
@@ -34,11 +33,9 @@ class EngineState(NamedTuple):
     pending: tuple[SourceId, ...]
     context: tuple[ContextEntry, ...]
     """Sorted by key bytes."""
-    next_change_at: datetime | None
-    """When time alone will change something."""
 
 
-NOTHING_YET: Final = EngineState((), (), (), (), (), None)
+NOTHING_YET: Final = EngineState((), (), (), (), ())
 
 
 class StandingErrors:
@@ -49,10 +46,13 @@ class StandingErrors:
     def __init__(self) -> None:
         self._errors: tuple[SourceError, ...] = ()
 
+    @property
+    def any(self) -> bool:
+        """Whether something was wrong the last time."""
+        return bool(self._errors)
+
     def found(self, clock: Clock, found: Sequence[tuple[str, ErrorCode, str]]) -> tuple[SourceError, ...]:
         """What is wrong now, each with its id, code and sentence; the same tuple if nothing changed."""
-        if not found and not self._errors:
-            return self._errors
         now = clock.now()
         since = {error.source_id: error.since for error in self._errors}
         errors = tuple([SourceError(i, code, text, since.get(i, now)) for i, code, text in found])

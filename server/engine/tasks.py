@@ -46,9 +46,9 @@ class TaskScope:
     ) -> CancelScope:
         """Starts `fn(*args)` as a task and returns at once, before it has begun.
 
-        May also be called where no task runs, in a timer or a protocol's callback, if that was set up by code
-        that `anyio.run` runs. The scope that is returned cancels this one task. After `aclose` a task is cancelled from the start:
-        it gets no further than its first wait.
+        The scope that is returned cancels this one task. After `aclose` a task is cancelled from the start:
+        it gets no further than its first wait. May also be called where no task runs (in a timer's callback),
+        in a program that `anyio.run` runs.
         """
         scope = CancelScope()
         if self._closed:
