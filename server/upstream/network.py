@@ -7,7 +7,6 @@ place below HTTP; TLS above still asks for a certificate of the name.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import cast
@@ -18,10 +17,12 @@ import httpx
 
 from server.upstream.addresses import is_public, parse_address
 
-__all__ = ["ForbiddenAddress", "GuardedBackend", "GuardedTransport", "Resolve", "resolve"]
+__all__ = ["Address", "ForbiddenAddress", "GuardedBackend", "GuardedTransport", "Resolve"]
 
 Address = IPv4Address | IPv6Address
+
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
+"""The addresses of a name. Raises OSError (or UnicodeError) where there are none."""
 
 _MOST_ADDRESSES = 4  # of one name are tried: a name with hundreds must not buy hundreds of attempts
 
@@ -30,17 +31,10 @@ class ForbiddenAddress(httpcore.ConnectError):
     """The name leads to an address that is not on the public internet."""
 
 
-async def resolve(host: str, port: int) -> Sequence[Address]:
-    """The addresses of a name, by the system's resolver. Raises OSError where there is none."""
-    answers = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    found = (parse_address(str(sockaddr[0])) for _, _, _, _, sockaddr in answers)
-    return [address for address in found if address is not None]
-
-
 class GuardedBackend(httpcore.AsyncNetworkBackend):
     """Connects to public addresses alone. One forbidden answer among a name's addresses forbids the name."""
 
-    def __init__(self, *, allow_private: bool = False, resolver: Resolve = resolve) -> None:
+    def __init__(self, resolver: Resolve, *, allow_private: bool = False) -> None:
         self._allow_private = allow_private
         self._resolve = resolver
         # httpcore has a stand-in of this name for installs without anyio, which hides the real one's type.

@@ -1,0 +1,79 @@
+"""Work that takes long, in processes of its own.
+
+A calendar of twenty thousand events or a feed of megabytes is pure-Python work for seconds. In a thread it
+would hold the interpreter's lock for milliseconds at a time, regular expressions over the whole text for much
+longer, and every socket of the process would wait. So it goes to a worker process, which is also the place
+for limits: of time, of memory, of politeness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import anyio.to_process
+from anyio import BrokenWorkerProcess, CapacityLimiter
+from typing_extensions import TypeVarTuple, Unpack
+
+from server.engine.source import BadAnswer
+from server.reading.tame import tame
+
+__all__ = ["WorkerStatistics", "Workers"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_AT_ONCE: Final = 2
+_TIMEOUT_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatistics:
+    """Counts since the start."""
+
+    runs: int
+    failures: int
+    """Work that took too long, too much, or ended its process."""
+    under_way: int
+    waiting: int
+
+
+class Workers:
+    """Runs functions of our own in at most `at_once` processes, begun when they are first needed and kept."""
+
+    def __init__(self, *, at_once: int = _AT_ONCE, timeout_s: float = _TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._turn = CapacityLimiter(at_once)
+        self._processes = CapacityLimiter(at_once)
+        self._runs = self._failures = 0
+
+    async def run(self, what: str, fn: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        """`fn(*args)`; all of it must be picklable. `what` is what is being read, in words for the user.
+
+        Raises what `fn` raises, and BadAnswer when it takes too long or too much. Cancelled: the process is
+        killed, and the next run gets a new one.
+        """
+        async with self._turn:
+            self._runs += 1
+            try:
+                with anyio.fail_after(self._timeout_s):
+                    return await anyio.to_process.run_sync(
+                        tame, fn, *args, cancellable=True, limiter=self._processes
+                    )
+            except TimeoutError:
+                self._failures += 1
+                raise BadAnswer(f"{what} takes too long to read") from None
+            except (MemoryError, BrokenWorkerProcess):
+                self._failures += 1
+                raise BadAnswer(f"{what} takes too much to read") from None
+
+    def statistics(self) -> WorkerStatistics:
+        """See WorkerStatistics."""
+        turn = self._turn.statistics()
+        return WorkerStatistics(
+            runs=self._runs,
+            failures=self._failures,
+            under_way=turn.borrowed_tokens,
+            waiting=turn.tasks_waiting,
+        )
