@@ -14,19 +14,18 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol, Self, TypeVar, cast
+from typing import Final, Self
 
 import anyio
 import asyncpg
 
 from protocol.ids import UserId
-from storage.connection import ConnectionLost, Driver, Row, Tx, connect_failure, translated
+from storage.connection import ConnectionLost, Driver, Row, Tx, translated
 from storage.errors import StorageUnavailable
 from storage.migrate import check_schema
+from storage.pool import Lent, Pool
 
 __all__ = ["Database", "PoolStatistics", "ReadTx", "WriteTx"]
-
-T = TypeVar("T")
 
 # How the patience is spent, so that nothing takes longer than all of it: a write works until here,
 _WORK_SHARE: Final = 0.7
@@ -34,11 +33,8 @@ _WORK_SHARE: Final = 0.7
 _COMMIT_SHARE: Final = 0.8
 # and everything, a read or learning what became of a lost COMMIT, is over here.
 _ANSWER_SHARE: Final = 0.9
-# The rest is for a rollback; a connection that does not come to rest in that time is thrown away.
-_CLEANUP_SHARE: Final = 0.1
-_CLOSING_S: Final = 1.0
-_PAUSE_FIRST_S: Final = 0.02
-_PAUSE_MOST_S: Final = 0.25
+# The rest is for a rollback, see `Pool.give_back`.
+_STILL_COMMITTING_S: Final = 0.1
 # `xid8`, which tells what became of a lost COMMIT, and `pg_xact_status` with it.
 _OLDEST_SERVER: Final = 14
 
@@ -79,22 +75,6 @@ class PoolStatistics:
     trouble: str | None
 
 
-class _Pool(Protocol):
-    """As much of the driver's pool as we use; it is untyped."""
-
-    async def acquire(self) -> _Pooled: ...
-    async def release(self, connection: _Pooled) -> None: ...
-    async def close(self) -> None: ...
-    def terminate(self) -> None: ...
-    def get_size(self) -> int: ...
-    def get_idle_size(self) -> int: ...
-    def get_max_size(self) -> int: ...
-
-
-class _Pooled(Driver, Protocol):
-    def get_server_version(self) -> tuple[int, ...]: ...
-
-
 class Database:
     """What everything that reads or writes stored rows is handed. Safe for any number of tasks at once.
 
@@ -102,14 +82,10 @@ class Database:
     `run` is a single statement that writes, never repeated once it was sent.
     """
 
-    def __init__(self, pool: _Pool, dsn: str, timeout_s: float) -> None:
+    def __init__(self, pool: Pool, timeout_s: float) -> None:
         self._pool = pool
-        self._dsn = dsn
         self._timeout_s = timeout_s
-        self._waiting = 0
-        self._lost = 0
         self._commits_unknown = 0
-        self._trouble: str | None = None
 
     @classmethod
     @asynccontextmanager
@@ -126,13 +102,12 @@ class Database:
         Raises StorageUnavailable (which server, and why) when it does not answer within `timeout_s`,
         MigrationNeeded or SchemaTooNew when its schema is not one this code can work with.
         """
-        pool = await _make_pool(dsn, pool_size, timeout_s, application_name)
-        database = cls(pool, dsn, timeout_s)
-        try:
+        async with Pool.open(
+            dsn, size=pool_size, timeout_s=timeout_s, application_name=application_name
+        ) as pool:
+            database = cls(pool, timeout_s)
             await database._check_server()
             yield database
-        finally:
-            await _close(database._pool)
 
     @asynccontextmanager
     async def write(self, user: UserId) -> AsyncGenerator[WriteTx]:
@@ -155,19 +130,19 @@ class Database:
     async def read(self) -> AsyncGenerator[ReadTx]:
         """One snapshot for several queries. Raises StorageUnavailable("none")."""
         with anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s * _ANSWER_SHARE) as patience:
-            driver, _ = await self._start(_begin_snapshot)
+            driver, _ = await self._pool.start(_begin_snapshot)
             try:
                 yield ReadTx(driver)
             finally:
-                await self._give_back(driver, clean=False)
+                await self._pool.give_back(driver, clean=False)
             return
         raise self._too_late(patience)
 
     async def fetch(self, query: str, *args: object) -> list[Row]:
         """One reading statement. Repeated if the connection is lost; raises StorageUnavailable("none")."""
         with anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s * _ANSWER_SHARE) as patience:
-            driver, rows = await self._start(lambda tx: tx.fetch(query, *args))
-            await self._give_back(driver, clean=True)
+            driver, rows = await self._pool.start(lambda tx: tx.fetch(query, *args))
+            await self._pool.give_back(driver, clean=True)
             return rows
         raise self._too_late(patience)
 
@@ -183,16 +158,16 @@ class Database:
         """
         sent = False
         with anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s * _ANSWER_SHARE) as patience:
-            driver, _ = await self._start(_nothing)
+            driver, _ = await self._pool.start(_nothing)
             sent = True
             try:
                 rows = await Tx(driver).fetch(query, *args)
             except BaseException as error:
-                await self._give_back(driver, clean=False)
+                await self._pool.give_back(driver, clean=False)
                 if isinstance(error, ConnectionLost):
                     raise self._unknown(error.reason) from error
                 raise
-            await self._give_back(driver, clean=True)
+            await self._pool.give_back(driver, clean=True)
             return rows
         raise self._unknown("no answer in time") if sent else self._too_late(patience)
 
@@ -212,13 +187,13 @@ class Database:
     def statistics(self) -> PoolStatistics:
         pool = self._pool
         return PoolStatistics(
-            size=pool.get_size(),
-            idle=pool.get_idle_size(),
-            maximum=pool.get_max_size(),
-            waiting=self._waiting,
-            lost=self._lost,
+            size=pool.size,
+            idle=pool.idle,
+            maximum=pool.maximum,
+            waiting=pool.waiting,
+            lost=pool.lost,
             commits_unknown=self._commits_unknown,
-            trouble=self._trouble,
+            trouble=pool.trouble,
         )
 
     # -- inside
@@ -229,11 +204,11 @@ class Database:
     ) -> AsyncGenerator[tuple[Driver, int]]:
         start = anyio.current_time()
         with anyio.CancelScope(deadline=start + self._timeout_s * _WORK_SHARE) as patience:
-            driver, (seq, xid) = await self._start(opening)
+            driver, (seq, xid) = await self._pool.start(opening)
             try:
                 yield driver, seq
             except BaseException:
-                await self._give_back(driver, clean=False)
+                await self._pool.give_back(driver, clean=False)
                 raise
             # Nothing may wait between here and the shield of the COMMIT, or a cancellation could slip in
             # while the connection is ours and its transaction open.
@@ -242,51 +217,7 @@ class Database:
             return
         raise self._too_late(patience)
 
-    async def _start(self, first: Callable[[Tx], Awaitable[T]]) -> tuple[_Pooled, T]:
-        """A connection on which `first` has succeeded, and its answer. Tries until it is cancelled."""
-        pause = _PAUSE_FIRST_S
-        while True:
-            try:
-                return await self._attempt(first)
-            except ConnectionLost as error:
-                self._lost += 1
-                self._trouble = error.reason
-            await anyio.sleep(pause)
-            pause = min(pause * 2, _PAUSE_MOST_S)
-
-    async def _attempt(self, first: Callable[[Tx], Awaitable[T]]) -> tuple[_Pooled, T]:
-        driver = await self._acquire()
-        try:
-            answer = await first(Tx(driver))
-        except BaseException:
-            await self._give_back(driver, clean=False)
-            raise
-        self._trouble = None
-        return driver, answer
-
-    async def _acquire(self) -> _Pooled:
-        self._waiting += 1
-        try:
-            return await self._pool.acquire()
-        except Exception as error:
-            raise connect_failure(self._dsn, error) from error
-        finally:
-            self._waiting -= 1
-
-    async def _give_back(self, driver: _Pooled, *, clean: bool) -> None:
-        """The connection returns to the pool with no transaction open, or is thrown away. Never raises."""
-        with anyio.move_on_after(self._timeout_s * _CLEANUP_SHARE, shield=True):
-            try:
-                if not clean:
-                    await driver.execute("ROLLBACK")
-                await self._pool.release(driver)
-            except BaseException as error:
-                _throw_away(driver)
-                # Whatever broke the clean-up broke that connection only; but a cancellation is the scope's.
-                if not isinstance(error, Exception):
-                    raise
-
-    async def _commit(self, driver: _Pooled, xid: str, start: float) -> None:
+    async def _commit(self, driver: Lent, xid: str, start: float) -> None:
         with anyio.CancelScope(shield=True):
             reason = "no answer in time"
             with anyio.CancelScope(deadline=start + self._timeout_s * _COMMIT_SHARE):
@@ -296,21 +227,21 @@ class Database:
                     ours = translated(error)
                     if not isinstance(ours, ConnectionLost):
                         # It was answered: refused, and so rolled back.
-                        await self._give_back(driver, clean=False)
+                        await self._pool.give_back(driver, clean=False)
                         raise ours from error
                     reason = ours.reason
                 else:
-                    await self._give_back(driver, clean=True)
+                    await self._pool.give_back(driver, clean=True)
                     # A transaction in which a statement had failed is rolled back, whatever is asked.
                     if done != "COMMIT":
                         raise StorageUnavailable("none", "the transaction had failed")
                     return
-            _throw_away(driver)
+            self._pool.throw_away(driver)
             await self._learn(xid, reason, start + self._timeout_s * _ANSWER_SHARE)
 
     async def _learn(self, xid: str, reason: str, deadline: float) -> None:
         """Return if the transaction was committed, else raise what is known of it."""
-        self._lost += 1
+        self._pool.lost += 1
         fate: object = None
         with anyio.CancelScope(deadline=deadline):
             fate = await self._fate(xid)
@@ -324,16 +255,16 @@ class Database:
                 row = await self.fetch_one("SELECT pg_xact_status($1::text::xid8)", xid)
                 if row is None or row[0] != "in progress":
                     return row and row[0]
-                await anyio.sleep(_PAUSE_MOST_S)
+                await anyio.sleep(_STILL_COMMITTING_S)
         except (StorageUnavailable, asyncpg.PostgresError):
             # The latter: the server that took over has never heard of this transaction.
             return None
 
     async def _check_server(self) -> None:
         with anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s * _ANSWER_SHARE) as patience:
-            driver, _ = await self._start(check_schema)
+            driver, _ = await self._pool.start(check_schema)
             version = driver.get_server_version()
-            await self._give_back(driver, clean=True)
+            await self._pool.give_back(driver, clean=True)
             if version[0] < _OLDEST_SERVER:
                 raise StorageUnavailable(
                     "none", f"PostgreSQL {version[0]} is too old: {_OLDEST_SERVER} or newer is needed"
@@ -343,7 +274,7 @@ class Database:
 
     def _too_late(self, patience: anyio.CancelScope) -> StorageUnavailable:
         assert patience.cancelled_caught
-        return StorageUnavailable("none", self._trouble or f"no answer within {self._timeout_s:g} s")
+        return StorageUnavailable("none", self._pool.trouble or f"no answer within {self._timeout_s:g} s")
 
     def _unknown(self, reason: str) -> StorageUnavailable:
         self._commits_unknown += 1
@@ -387,47 +318,3 @@ async def _begin_snapshot(tx: Tx) -> None:
 
 async def _nothing(_: Tx) -> None:
     return
-
-
-async def _make_pool(dsn: str, size: int, timeout_s: float, application_name: str) -> _Pool:
-    server_ms = str(round(timeout_s * 1000))
-    pool = await asyncpg.create_pool(  # pyright: ignore[reportUnknownMemberType] -- the driver is untyped
-        dsn,
-        min_size=0,
-        max_size=size,
-        timeout=timeout_s * _WORK_SHARE * 0.9,
-        command_timeout=timeout_s,
-        reset=_keep_as_it_is,
-        server_settings={
-            "application_name": application_name,
-            # For the case that we are frozen or cut off and cannot give up by ourselves: nobody waits for a
-            # user's turn longer than we would have kept it.
-            "statement_timeout": server_ms,
-            "lock_timeout": server_ms,
-            "idle_in_transaction_session_timeout": server_ms,
-            # Every statement here finds its rows by key. A plan made while the tables were still empty
-            # would read them whole, and a busy connection keeps its plans.
-            "enable_seqscan": "off",
-            "jit": "off",
-        },
-    )
-    return cast("_Pool", pool)
-
-
-async def _keep_as_it_is(_: object) -> None:
-    """Nothing of a session is ever changed but by BEGIN, so the pool's own reset would be a wasted trip."""
-
-
-def _throw_away(driver: Driver) -> None:
-    try:
-        driver.terminate()
-    except asyncpg.InterfaceError:
-        # The pool has taken it back already.
-        return
-
-
-async def _close(pool: _Pool) -> None:
-    with anyio.move_on_after(_CLOSING_S, shield=True):
-        await pool.close()
-        return
-    pool.terminate()

@@ -237,7 +237,7 @@ async def test_what_cannot_be_used_is_said_with_what_to_do(place: Path) -> None:
 
 
 async def test_a_lock_held_for_ever_ends_the_patience(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(embedded, "PATIENCE_S", 0.1)
     (place / "data").mkdir()
     with (place / "data" / "pg.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
