@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from hashlib import blake2b
-from typing import Final
+from typing import Final, TypeAlias
 
 from protocol.feed import FeedItem
 from storage.dismissals import DismissalRow
@@ -15,7 +15,8 @@ __all__ = ["SYNTHETIC_SOURCE", "Dismissals", "dismissal_of"]
 SYNTHETIC_SOURCE: Final = "freya.enhancement"
 _SYNTHETIC_FOR: Final = timedelta(hours=24)
 
-DismissKey = Callable[[FeedItem], bytes]
+DismissKey: TypeAlias = Callable[[FeedItem], bytes | None]
+"""What of an item counts as its content; None where nobody can say just now."""
 
 
 def dismissal_of(item: FeedItem, key: DismissKey, now: datetime) -> DismissalRow:
@@ -23,7 +24,7 @@ def dismissal_of(item: FeedItem, key: DismissKey, now: datetime) -> DismissalRow
     made it up (the next one would have another id and other words)."""
     if item.source_id == SYNTHETIC_SOURCE:
         return DismissalRow(_type_id(item), b"", now + _SYNTHETIC_FOR, now)
-    return DismissalRow(item.id, _hash(item, key), None, now)
+    return DismissalRow(item.id, _hash(item, key) or b"", None, now)
 
 
 class Dismissals:
@@ -51,14 +52,16 @@ class Dismissals:
         self._hashes = {key: kept for key, kept in self._hashes.items() if key in new}
         return True
 
+    def forget(self) -> None:
+        """What counts as content may have changed: another instance of a source has been built."""
+        self._hashes.clear()
+
     def next_end(self, now: datetime) -> datetime | None:
         """When the first dismissal that has an end comes to it, after `now`."""
         ends = (row.until for row in self._rows.values())
         return min((end for end in ends if end is not None and end > now), default=None)
 
-    def apply(
-        self, items: tuple[FeedItem, ...], key: Callable[[FeedItem], bytes], now: datetime
-    ) -> tuple[FeedItem, ...]:
+    def apply(self, items: tuple[FeedItem, ...], key: DismissKey, now: datetime) -> tuple[FeedItem, ...]:
         """The items that are left; the same tuple where nothing is hidden."""
         if not self._rows:
             return items
@@ -70,21 +73,31 @@ class Dismissals:
             row = self._rows.get(_type_id(item))
             return row is not None and row.until is not None and row.until > now
         row = self._rows.get(item.id)
-        return row is not None and row.hash == self._hash(item, key)
+        if row is None:
+            return False
+        content = self._hash(item, key)
+        # What nobody can judge was most likely dismissed as it is.
+        return content is None or content == row.hash
 
-    def _hash(self, item: FeedItem, key: DismissKey) -> bytes:
+    def _hash(self, item: FeedItem, key: DismissKey) -> bytes | None:
         known = self._hashes.get(item.id)
-        if known is None or known[0] is not item:
-            known = self._hashes[item.id] = (item, _hash(item, key))
-        return known[1]
+        if known is not None and known[0] is item:
+            return known[1]
+        content = _hash(item, key)
+        if content is not None:
+            self._hashes[item.id] = (item, content)
+        return content
 
 
 def _type_id(item: FeedItem) -> str:
     return f"{SYNTHETIC_SOURCE}/*{item.type}"
 
 
-def _hash(item: FeedItem, key: DismissKey) -> bytes:
+def _hash(item: FeedItem, key: DismissKey) -> bytes | None:
+    content = key(item)
+    if content is None:
+        return None
     hashed = blake2b(item.type.encode(), digest_size=16)
     hashed.update(b"\0")
-    hashed.update(key(item))
+    hashed.update(content)
     return hashed.digest()

@@ -52,8 +52,6 @@ T = TypeVar("T")
 
 # Sessions whose answers are encoded in one go: the loop must not stand still for all of them.
 _SAVED_AT_ONCE: Final = 100
-_SWEEP_S: Final = 15.0
-_PRUNE_S: Final = 600.0
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -360,8 +358,8 @@ class SessionManager:
         self._look.start(self._group, "session.look")
         for name, every_s, do in (
             ("session.save", setup.options.save_every_s, self.save),
-            ("session.sweep", min(_SWEEP_S, setup.options.idle_ttl_s / 4), self._sweep),
-            ("session.prune", _PRUNE_S, self._prune),
+            ("session.sweep", setup.options.sweep_every_s, self._sweep),
+            ("session.prune", setup.options.prune_every_s, self._prune),
         ):
             Chore(clock=setup.clock, rng=setup.rng, every_s=every_s, do=do).start(self._group, name)
 

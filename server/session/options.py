@@ -63,5 +63,11 @@ class SessionOptions:
     save_every_s: float = 10.0
     """At most so often a source's last good answer is stored."""
 
+    sweep_every_s: float = 15.0
+    """How often idle sessions and old revisions are let go."""
+
+    prune_every_s: float = 600.0
+    """How often rows that are over (expired items, kept answers) are deleted, of all users."""
+
     concurrency: int = 8
     """Users served at once where many are: saving, publishing, replacing a provider's settings."""

@@ -186,9 +186,12 @@ class SessionSources:
             return found
         raise SourceUnavailable(source_id, self.view(source_id).status)
 
-    def dismiss_key(self, item: FeedItem) -> bytes:
-        """What of an item counts as its content, in the eyes of its source."""
-        source = self._engine.source(SourceId(item.source_id))
+    def dismiss_key(self, item: FeedItem) -> bytes | None:
+        """What of an item counts as its content, in the eyes of its source; None while that is not there."""
+        source_id = SourceId(item.source_id)
+        source = self._engine.source(source_id)
+        if source is None and source_id in self._slots:
+            return None
         if source is not None:
             try:
                 return source.dismiss_key(item)

@@ -342,6 +342,7 @@ class UserSession:
         )
 
     def _on_built(self, source_id: SourceId) -> None:
+        self._dismissals.forget()
         self._on_change(_SWAP)
         self._check_source(source_id)
 

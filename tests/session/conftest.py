@@ -41,6 +41,12 @@ BOB = UserId("bob")
 RING = KeyRing.parse(generate_key("test"))
 
 
+NO_CHORES = SessionOptions(
+    look_every_s=1e9, save_every_s=1e9, sweep_every_s=1e9, prune_every_s=1e9, idle_ttl_s=1e9
+)
+"""For walks over hours, which the database could not keep up with."""
+
+
 @dataclass
 class Replica:
     """One process's worth of sessions, and the ways to write."""
