@@ -52,10 +52,9 @@ class Following:
         self._resyncing: set[str] = set()
 
     def add(self, feed: str, min_interval_ms: int | None) -> Watched:
-        """A feed to watch from now on; one that is watched already stays as it is."""
-        if feed not in self.watched:
-            self.watched[feed] = Watched(FeedView(feed, self._now), min_interval_ms)
-        return self.watched[feed]
+        """A feed to watch from now on."""
+        watched = self.watched[feed] = Watched(FeedView(feed, self._now), min_interval_ms)
+        return watched
 
     def end(self, feed: str, failure: ClientError) -> None:
         """The feed is watched no longer; its readers raise `failure`."""

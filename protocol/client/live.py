@@ -141,18 +141,20 @@ class LiveFeed(Calls):
     async def watch(self, feed: str, *, min_interval_ms: int | None = None) -> FeedView:
         """Follows another user's feed, also over reconnects; needs the scope `feed:watch`.
 
-        Raises FeedClosed where the server refuses it for good, else what `call` raises.
+        One that is watched already is given at once. Raises FeedClosed where the server refuses it for good,
+        else what `call` raises.
         """
-        known = feed in self._following.watched
+        timeout_s = self._options.call_timeout_s
+        # Known to the client only once it is connected: a welcome subscribes to all that is known by then.
+        conversation = await self._connected("feed.subscribe", timeout_s)
+        if (known := self._following.watched.get(feed)) is not None:
+            return known.view
         watched = self._following.add(feed, min_interval_ms)
-        if not known:
-            timeout_s = self._options.call_timeout_s
-            try:
-                conversation = await self._connected("feed.subscribe", timeout_s)
-                await self._following.subscribe(conversation, [watched], timeout_s)
-            except BaseException:
-                self._following.end(feed, FeedClosed(feed, "not subscribed"))
-                raise
+        try:
+            await self._following.subscribe(conversation, [watched], timeout_s)
+        except BaseException:
+            self._following.end(feed, FeedClosed(feed, "not subscribed"))
+            raise
         if watched.view.failure is not None:
             raise watched.view.failure.with_traceback(None)
         return watched.view
