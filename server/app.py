@@ -32,7 +32,7 @@ from server.push.gateway import Gateway, GatewaySetup
 from server.replication.bus import Bus
 from server.replication.memory import MemoryBus
 from server.session.manager import SessionManager, SessionSetup
-from server.settings import Settings
+from server.settings import Settings, SettingsError
 from server.sources.builtin import builtin_providers
 from server.sources.registry import ProviderRegistry
 from server.sources.services import Services, UserWrites
@@ -43,12 +43,26 @@ from storage.credentials import KeyRing
 from storage.database import Database
 from storage.embedded import EmbeddedPostgres
 from storage.migrate import migrate
+from storage.source_configs import DefaultRow
 
-__all__ = ["App", "database_address", "open_app", "open_database"]
+__all__ = ["App", "CannotListen", "database_address", "open_app", "open_database"]
 
 _log = structlog.get_logger(__name__)
 
 _HEALTH_EVERY_S = 1.0
+
+
+class CannotListen(Exception):
+    """An address can't be bound. `error` says why."""
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        super().__init__(host, port, error)
+        self.host = host
+        self.port = port
+        self.error = error
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port} can't be bound: {self.error.strerror or self.error}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +81,13 @@ class App:
         await self.gateway.drain()
 
     def reload_certificate(self, settings: Settings) -> None:
-        """New connections are shown the certificate as it is on disk now. Raises OSError; then nothing
-        changes.
+        """New connections are shown the certificate as it is on disk now. Raises CertificateUnusable;
+        then they go on being shown the one before.
         """
-        cert, key = settings.listening.tls_cert, settings.listening.tls_key
-        if self.tls is not None and cert is not None and key is not None:
+        if self.tls is not None:
             # Tried on another context first: a half-loaded pair would lock everybody out.
             options.tls_context(settings)
-            self.tls.load_cert_chain(cert, key)
+            options.load_certificate(self.tls, settings)
             _log.info("certificate_reloaded")
 
 
@@ -82,8 +95,8 @@ class App:
 async def open_app(settings: Settings, *, clock: Clock | None = None) -> AsyncGenerator[App]:
     """A whole server, listening, for as long as the block runs.
 
-    Raises KeysUnusable, StorageError, JwksUnavailable, ValueError (a default source that nobody provides) and
-    OSError (a port that is taken, a certificate that can't be used), each with a text for whoever started it.
+    Raises SettingsError, KeysUnusable, CertificateUnusable, StorageError, JwksUnavailable and CannotListen,
+    each with a text for whoever started it.
     """
     clock = clock or SystemClock()
     replica = ReplicaId(f"r{secrets.token_hex(4)}")
@@ -129,10 +142,7 @@ async def open_app(settings: Settings, *, clock: Clock | None = None) -> AsyncGe
                 jwks_failures=lambda: 0 if published is None else published.failures,
             )
         )
-        bound = [
-            await stack.enter_async_context(gateway.listen(listener))
-            for listener in options.listeners(settings, tls)
-        ]
+        bound = [await _listen(stack, gateway, listener) for listener in options.listeners(settings, tls)]
         group.start_soon(watch.run)
         group.start_soon(condition.follow, gateway, manager, clock)
         settle_memory()
@@ -189,6 +199,13 @@ async def _published_keys(settings: Settings, group: TaskGroup) -> PublishedKeys
     return published
 
 
+async def _listen(stack: AsyncExitStack, gateway: Gateway, listener: Listener) -> tuple[tuple[str, int], ...]:
+    try:
+        return await stack.enter_async_context(gateway.listen(listener))
+    except OSError as error:
+        raise CannotListen(listener.host, listener.port, error) from error
+
+
 def _sessions(settings: Settings, clock: Clock, database: Database, bus: Bus, ring: KeyRing) -> SessionSetup:
     sources = options.source_options(settings)
     registry = ProviderRegistry.with_plugins(builtin_providers(sources))
@@ -203,11 +220,18 @@ def _sessions(settings: Settings, clock: Clock, database: Database, bus: Bus, ri
         registry=registry,
         keys=ring,
         services=services,
-        defaults=registry.defaults(settings.sessions.default_sources),
+        defaults=_default_rows(settings, registry),
         options=options.session_options(settings),
         limits=options.feed_limits(settings),
         processors=(TimeOfDay(),),
     )
+
+
+def _default_rows(settings: Settings, registry: ProviderRegistry) -> Sequence[DefaultRow]:
+    try:
+        return registry.defaults(settings.sessions.default_sources)
+    except ValueError as error:
+        raise SettingsError([("FREYA_DEFAULT_SOURCES", str(error))]) from error
 
 
 class _Condition:

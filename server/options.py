@@ -19,10 +19,12 @@ from server.tokens import TokenOptions
 from server.tokens.jwks import JwksOptions
 
 __all__ = [
+    "CertificateUnusable",
     "feed_limits",
     "is_loopback",
     "jwks_options",
     "listeners",
+    "load_certificate",
     "push_options",
     "release",
     "session_options",
@@ -32,6 +34,10 @@ __all__ = [
 ]
 
 _DRAIN_DELAY_S = 5.0
+
+
+class CertificateUnusable(Exception):
+    """The certificate or its key can't be used. The text names the files."""
 
 
 def release() -> str:
@@ -130,13 +136,22 @@ def listeners(settings: Settings, tls: ssl.SSLContext | None) -> tuple[Listener,
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """The certificate to show, if there is one. Raises OSError (ssl.SSLError is one) where it can't be
-    used.
-    """
-    listening = settings.listening
-    if listening.tls_cert is None or listening.tls_key is None:
+    """The certificate to show, if there is one. Raises CertificateUnusable."""
+    cert, key = settings.listening.tls_cert, settings.listening.tls_key
+    if cert is None or key is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(listening.tls_cert, listening.tls_key)
+    load_certificate(context, settings)
     return context
+
+
+def load_certificate(context: ssl.SSLContext, settings: Settings) -> None:
+    """Has the context show the certificate as it is on disk now. Raises CertificateUnusable."""
+    cert, key = settings.listening.tls_cert, settings.listening.tls_key
+    assert cert is not None
+    assert key is not None
+    try:
+        context.load_cert_chain(cert, key)
+    except OSError as error:  # ssl.SSLError is one too
+        raise CertificateUnusable(f"FREYA_TLS_CERT={cert} with FREYA_TLS_KEY={key}: {error}") from error

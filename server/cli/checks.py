@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import resource
 import socket
-import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Literal, TypeAlias
 
 from server.app import database_address
 from server.keys import KeysUnusable, credential_ring, token_keys
+from server.options import CertificateUnusable, tls_context
 from server.settings import Settings
 from storage.database import Database
 from storage.errors import MigrationNeeded, StorageError
@@ -93,15 +93,11 @@ def _limits(settings: Settings) -> Iterator[Finding]:
 
 
 def _tls(settings: Settings) -> Iterator[Finding]:
-    certificate, key = settings.listening.tls_cert, settings.listening.tls_key
-    if certificate is None or key is None:
-        return
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        yield Finding("WRONG", "certificate", f"{certificate} and {key} can't be used: {_one_line(error)}")
-    else:
-        yield Finding("ok", "certificate", f"{certificate} fits its key")
+        if tls_context(settings) is not None:
+            yield Finding("ok", "certificate", f"{settings.listening.tls_cert} fits its key")
+    except CertificateUnusable as error:
+        yield Finding("WRONG", "certificate", _one_line(error))
 
 
 async def _jwks(settings: Settings) -> AsyncIterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import TypeVar, cast
@@ -61,5 +62,23 @@ def _message(error: Exception) -> str | None:
             )
         case StorageError() | KeysUnusable() | JwksUnavailable():
             return str(error)
+        case _:
+            return _message_of_a_start(error)
+
+
+def _message_of_a_start(error: Exception) -> str | None:
+    from server.app import CannotListen
+    from server.options import CertificateUnusable
+
+    match error:
+        case CertificateUnusable():
+            return str(error)
+        case CannotListen() if error.error.errno == errno.EADDRINUSE:
+            other = f"Another port: --port {error.port + 1}"
+            return f"{error.host}:{error.port} is taken: does a server run there already?\n{other}"
+        case CannotListen() if error.error.errno == errno.EACCES:
+            return f"{error}\nPorts below 1024 are root's. Another one: --port 8080"
+        case CannotListen():
+            return f"{error}\nAre FREYA_HOST, PORT and FREYA_OPS_LISTEN right?"
         case _:
             return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from server.cli.stop import Stop
 
 if TYPE_CHECKING:
     from anyio import CancelScope
@@ -42,12 +39,7 @@ def serve(
     observing = settings.observing
     set_up(observing.log_level, observing.log_format, salt=observing.log_salt.get_secret_value())
     _warn_of_strangers(settings)
-    try:
-        run_async(lambda: _serve(settings), uvloop=True)
-    except OSError as error:
-        raise Stop(_about_the_address(settings, error)) from error
-    except ValueError as error:
-        raise Stop(str(error), 2) from error
+    run_async(lambda: _serve(settings), uvloop=True)
 
 
 async def _serve(settings: Settings) -> None:
@@ -93,10 +85,12 @@ class _Server:
     def _reload(self) -> None:
         import structlog
 
+        from server.options import CertificateUnusable
+
         try:
             if self._app is not None:
                 self._app.reload_certificate(self._settings)
-        except OSError as error:
+        except CertificateUnusable as error:
             structlog.get_logger().error("certificate_not_reloaded", reason=str(error))
 
 
@@ -155,18 +149,3 @@ def _warn_of_strangers(settings: Settings) -> None:
 
     for sentence in settings.unknown():
         structlog.get_logger().warning("unknown_setting", reason=sentence)
-
-
-def _about_the_address(settings: Settings, error: OSError) -> str:
-    listening = settings.listening
-    place = f"{listening.host}:{listening.port}"
-    match error.errno:
-        case errno.EADDRINUSE:
-            other = f"Another port: --port {listening.port + 1}"
-            return f"{place} is taken: does a server run there already?\n{other}"
-        case errno.EACCES:
-            return f"{place}: ports below 1024 are root's.\nAnother one: --port 8080"
-        case errno.EADDRNOTAVAIL:
-            return f"{listening.host} is no address of this machine (FREYA_HOST)"
-        case _:
-            return f"the server can't start at {place}: {error}"
