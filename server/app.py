@@ -29,6 +29,7 @@ from server.keys import credential_ring, token_keys
 from server.loop_watch import LoopWatch, settle_memory
 from server.metrics import Metrics, Readings
 from server.push.gateway import Gateway, GatewaySetup
+from server.push.listening import Listener
 from server.replication.bus import Bus
 from server.replication.memory import MemoryBus
 from server.session.manager import SessionManager, SessionSetup
