@@ -83,6 +83,7 @@ class SessionDirectory:
         self._sessions: dict[UserId, UserSession] = {}
         self._creations: dict[UserId, _Creation] = {}
         self._idle: dict[UserId, UserSession] = {}  # the longest idle first
+        self._ending: dict[UserId, Event] = {}
         self._closing_at_once = CapacityLimiter(_CLOSING_AT_ONCE)
         self._closed = False
         self._created = self._failed = self._evicted = 0
@@ -132,17 +133,21 @@ class SessionDirectory:
         if creation is not None:
             creation.removed = True
         session = self._sessions.get(user)
-        if session is not None:
-            await self.end(session, reason).wait()
+        ended = self._ending.get(user) if session is None else self.end(session, reason)
+        if ended is not None:
+            await ended.wait()
 
     def end(self, session: UserSession, reason: CloseReason, *, save: bool = True) -> Event:
-        """Takes a session out at once and ends it in the background; the event is set when it has ended."""
+        """Takes a session out and closes it at once, and ends it in the background; the event is set when it
+        has ended."""
         ended = Event()
         if self._sessions.get(session.user) is session:
             del self._sessions[session.user]
             self._idle.pop(session.user, None)
             self._unwatch(session.user)
-        self._tasks.start(self._end, session, reason, save, ended, name="session.end")
+            self._ending[session.user] = ended
+        session.close(reason)
+        self._tasks.start(self._end, session, save, ended, name="session.end")
         return ended
 
     def evict_idle(self) -> int:
@@ -231,13 +236,15 @@ class SessionDirectory:
 
     # Ending one
 
-    async def _end(self, session: UserSession, reason: CloseReason, save: bool, ended: Event) -> None:
+    async def _end(self, session: UserSession, save: bool, ended: Event) -> None:
         try:
             async with self._closing_at_once:
                 if save and session.dirty:
                     await self._save(session)
-                await session.aclose(reason)
+                await session.aclose()
         finally:
+            if self._ending.get(session.user) is ended:
+                del self._ending[session.user]
             ended.set()
 
     def _unwatch(self, user: UserId) -> None:

@@ -154,7 +154,7 @@ class SessionManager:
                 yield manager
             finally:
                 with CancelScope(shield=True):
-                    await manager._aclose()
+                    await manager.aclose()
                 group.cancel_scope.cancel()
 
     # Who has a session
@@ -391,7 +391,8 @@ class SessionManager:
         except StorageUnavailable:
             pass  # what is left over is hidden already; there is a next time
 
-    async def _aclose(self) -> None:
+    async def aclose(self) -> None:
+        """Saves and ends every session; nothing is made from here on. `open` does it at its end."""
         await self.save()
         await self._directory.aclose()
         await self._tasks.aclose()

@@ -264,11 +264,9 @@ class UserSession:
         """Lets go revisions that nobody is coming back for."""
         self.history.trim(before_mono)
 
-    async def aclose(self, reason: CloseReason) -> None:
-        """Ends it: no timer, task or call of it remains, nothing is published any more. Idempotent.
-
-        The listeners are told at once. Cancelled, it is ended all the same, but sources may still be closing.
-        """
+    def close(self, reason: CloseReason) -> None:
+        """Ends it as far as anybody can see: the listeners are told, nothing is published any more. Its
+        sources still run, and what they show can be saved, until `aclose`. Idempotent."""
         if self.closed:
             return
         self.closed = True
@@ -281,6 +279,13 @@ class UserSession:
         self._sources.close()
         if self._dismissals_end is not None:
             self._dismissals_end.cancel()
+
+    async def aclose(self) -> None:
+        """Ends what `close` left: no timer, task or call of it remains. Idempotent.
+
+        Cancelled, it ends all the same, but sources may still be closing.
+        """
+        self.close("removed")
         # The engine first: its sources are closed by tasks of this session.
         await self.engine.aclose()
         await self._tasks.aclose()

@@ -80,6 +80,7 @@ class World:
     url: str
     stack: AsyncExitStack
     hub: MemoryHub = field(default_factory=MemoryHub)
+    databases: list[Database] = field(default_factory=list[Database])
 
     async def replica(
         self,
@@ -93,6 +94,7 @@ class World:
     ) -> Replica:
         """A replica with these providers and an inbox. It ends with the test."""
         database = await self.stack.enter_async_context(Database.open(self.url, pool_size=4))
+        self.databases.append(database)
         registry = ProviderRegistry([*providers, InboxProvider()])
         bus = MemoryBus(self.hub)
         given = [
@@ -114,6 +116,47 @@ class World:
         )
         manager = await self.stack.enter_async_context(SessionManager.open(setup))
         return Replica(manager, bus, database)
+
+    async def eventually(self, condition: Callable[[], bool], *, within_s: float = 60.0) -> None:
+        """Moves the clock until the condition holds; fails if it doesn't within so many of its seconds."""
+        end = self.clock.monotonic() + within_s
+        await self.quiet()
+        while not condition():
+            assert self.clock.monotonic() < end, f"it did not come true within {within_s:g} s of the clock"
+            await self._step(end)
+
+    async def advance(self, seconds: float) -> None:
+        """Moves the clock, no faster than the database answers."""
+        end = self.clock.monotonic() + seconds
+        await self.quiet()
+        while self.clock.monotonic() < end:
+            await self._step(end)
+
+    async def quiet(self) -> None:
+        """Returns when everything waits for the clock, and nothing for the database."""
+        await self.clock.settle(quiet_s=0.002)
+        while any(self._busy(database) for database in self.databases):
+            await self.clock.settle(quiet_s=0.002)
+
+    async def _step(self, end: float) -> None:
+        steps = 0
+
+        def stepped() -> bool:
+            nonlocal steps
+            steps += 1
+            return steps > 1
+
+        left = end - self.clock.monotonic()
+        try:
+            await self.clock.advance_until(stepped, limit_s=left)
+        except AssertionError:
+            await self.clock.advance(max(0.0, end - self.clock.monotonic()))
+        await self.quiet()
+
+    @staticmethod
+    def _busy(database: Database) -> bool:
+        pool = database.statistics()
+        return pool.trouble is None and pool.size - pool.idle + pool.waiting > 0
 
 
 @pytest.fixture
@@ -148,8 +191,3 @@ def texts(session: UserSession) -> list[Any]:
 
 def text_of(item: FeedItem) -> Any:
     return item.data.get("text")
-
-
-async def eventually(clock: TestClock, condition: Callable[[], bool], *, within_s: float = 60.0) -> None:
-    """Moves the clock until the condition holds; fails if it doesn't within so many of its seconds."""
-    await clock.advance_until(condition, limit_s=within_s, quiet_s=0.02)

@@ -11,7 +11,7 @@ from server.engine.source import Unauthorized, Unreachable
 from server.session.options import SessionOptions
 from storage import source_configs
 from storage.credentials import KeyRing, generate_key
-from tests.session.conftest import ALICE, Replica, World, eventually, texts
+from tests.session.conftest import ALICE, Replica, World, texts
 from tests.session.providers import STAGE, Built, Password, Stage
 
 GOOD = {"password": "hunter22"}
@@ -47,7 +47,7 @@ async def test_a_source_goes_live_as_soon_as_config_and_credentials_both_suffice
                 ALICE, STAGE, enabled=True, config={"text": "mine"}, credentials=GOOD
             )
     assert state["hasCredentials"] is True
-    await eventually(world.clock, lambda: texts(session) == ["mine"])
+    await world.eventually(lambda: texts(session) == ["mine"])
     assert stage.built[-1].password == "hunter22"
 
 
@@ -57,7 +57,7 @@ async def test_a_put_without_credentials_keeps_the_stored_ones(world: World) -> 
     session = await replica.session()
     await replica.sources.put(ALICE, STAGE, enabled=True, config={}, credentials=GOOD)
     await replica.sources.put(ALICE, STAGE, enabled=True, config={"text": "b"})
-    await eventually(world.clock, lambda: texts(session) == ["b"])
+    await world.eventually(lambda: texts(session) == ["b"])
     assert stage.built[-1].password == "hunter22"
 
 
@@ -165,7 +165,7 @@ async def test_unreadable_credentials_fail_that_source_alone_and_leave_the_row(w
     )
     assert (await row_of(replica)).credentials == sealed
     await replica.sources.authorize(ALICE, STAGE, GOOD)
-    await eventually(world.clock, lambda: texts(session) == ["hello"])
+    await world.eventually(lambda: texts(session) == ["hello"])
 
 
 async def test_credentials_moved_to_another_row_do_not_open(world: World) -> None:

@@ -14,7 +14,7 @@ from server.session.dismissals import SYNTHETIC_SOURCE, Dismissals, dismissal_of
 from server.session.user_session import UserSession
 from server.sources.inbox import INBOX_ID
 from storage.loading import UserRows
-from tests.session.conftest import ALICE, NO_CHORES, World, eventually, texts
+from tests.session.conftest import ALICE, NO_CHORES, World, texts
 from tests.session.providers import STAGE, Built, Stage, StageSource
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -120,7 +120,7 @@ async def test_a_dismissed_item_leaves_its_groups_too(world: World) -> None:
     await replica.session()
     await replica.sources.patch(ALICE, STAGE, config={"count": 2})
     session = await replica.session()
-    await eventually(world.clock, lambda: len(texts(session)) == 2)
+    await world.eventually(lambda: len(texts(session)) == 2)
     await replica.items.dismiss(ALICE, f"{STAGE}/0")
     assert [group.item_ids for group in session.history.current.state.groups] == [(f"{STAGE}/1",)]
 
@@ -131,7 +131,7 @@ async def test_dismissals_survive_a_restart_and_travel_to_other_replicas(world: 
     await replica.session()
     mirror = await other.session()
     await replica.items.dismiss(ALICE, f"{STAGE}/0")
-    await eventually(world.clock, lambda: texts(mirror) == [])
+    await world.eventually(lambda: texts(mirror) == [])
     await replica.manager.remove(ALICE)
     assert texts(await replica.session()) == []
 
@@ -181,9 +181,9 @@ async def test_a_dismissed_made_up_item_comes_back_by_itself_after_a_day(world: 
     assert texts(session) == ["Good morning"]
     await replica.items.dismiss(ALICE, MORNING.id)
     assert texts(session) == []
-    await world.clock.advance(23.9 * 3600)
+    await world.advance(23.9 * 3600)
     assert texts(session) == []
-    await world.clock.advance(0.2 * 3600)
+    await world.advance(0.2 * 3600)
     assert texts(session) == ["Good morning"]
 
 
@@ -217,5 +217,5 @@ async def test_what_a_source_calls_content_also_holds_for_items_shown_before_it_
     assert session.source_state(STAGE)["status"] == "failing"
     assert texts(session) == []
     stage.on_build = None
-    await eventually(world.clock, lambda: session.source_state(STAGE)["status"] == "active")
+    await world.eventually(lambda: session.source_state(STAGE)["status"] == "active")
     assert texts(session) == []

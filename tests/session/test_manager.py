@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from typing import assert_type
 
 import anyio
@@ -20,8 +21,12 @@ from server.session.manager import SessionManager
 from server.session.options import SessionOptions
 from server.session.user_session import UserSession
 from server.sources.inbox import INBOX_ID
-from tests.session.conftest import ALICE, BOB, Listener, World, eventually, texts
+from tests.session.conftest import ALICE, BOB, NO_CHORES, Listener, World, texts
 from tests.session.providers import STAGE, Built, Gate, Stage, StageSource
+
+
+def idle_after(idle_ttl_s: float) -> SessionOptions:
+    return replace(NO_CHORES, idle_ttl_s=idle_ttl_s, sweep_every_s=15.0)
 
 
 async def test_a_hundred_concurrent_callers_get_one_session_and_each_provider_builds_once(
@@ -92,7 +97,7 @@ async def test_a_hung_build_does_not_keep_the_other_sources_from_being_built(wor
     session = await replica.manager.get_or_create(ALICE)
     listener = Listener()
     session.attach(listener)
-    await eventually(world.clock, lambda: len(texts(session)) == 3, within_s=1.0)
+    await world.eventually(lambda: len(texts(session)) == 3, within_s=1.0)
     assert session.history.current.state.pending == (STAGE,)
 
 
@@ -110,7 +115,7 @@ async def test_all_sources_failing_is_still_a_session_and_its_settings_still_wor
     assert "secret" not in error.message
     stage.on_build = None
     await replica.sources.patch(ALICE, STAGE, config={"text": "again"})
-    await eventually(world.clock, lambda: texts(session) == ["again"])
+    await world.eventually(lambda: texts(session) == ["again"])
     assert session.history.current.state.errors == ()
 
 
@@ -137,7 +142,7 @@ async def test_whoever_joined_a_creation_that_is_removed_gets_an_error_and_no_de
         await gate.arrived.wait()
         await replica.manager.remove(ALICE)
         gate.open()
-        await world.clock.advance(60.0)
+        await world.advance(60.0)
     assert removed == 5
 
 
@@ -166,7 +171,7 @@ async def test_a_creation_begun_after_the_removal_is_its_own_and_succeeds(world:
         await session.answered(5.0)
         assert texts(session) == ["hello"]
         gate.open()
-        await world.clock.advance(60.0)
+        await world.advance(60.0)
     assert replica.manager.live(ALICE) is session
     assert not session.closed
 
@@ -185,7 +190,7 @@ async def test_one_call_ends_everything_of_a_user(world: World) -> None:
     assert replica.manager.live(ALICE) is None
     said = len(listener.revisions)
     stage.made[0].handle.push_items(stage.made[0].items("too late"))
-    await world.clock.advance(3600.0)
+    await world.advance(3600.0)
     assert len(listener.revisions) == said
     with pytest.raises(SessionRemoved):
         session.attach(listener)
@@ -222,36 +227,36 @@ async def test_a_session_that_nobody_follows_is_let_go_after_its_time_and_leaves
     world: World,
 ) -> None:
     stage = Stage()
-    replica = await world.replica(stage, defaults=[STAGE], options=SessionOptions(idle_ttl_s=1800.0))
+    replica = await world.replica(stage, defaults=[STAGE], options=idle_after(1800.0))
     session = await replica.session()
     listener = Listener()
     session.attach(listener)
     session.detach(listener)
-    await world.clock.advance(1790.0)
+    await world.advance(1790.0)
     assert replica.manager.live(ALICE) is session
-    await eventually(world.clock, lambda: session.closed, within_s=60.0)
+    await world.eventually(lambda: session.closed, within_s=60.0)
     assert replica.manager.live(ALICE) is None
-    assert stage.closed == stage.made
+    await world.eventually(lambda: stage.closed == stage.made)
     assert replica.manager.statistics().directory.evicted == 1
 
 
 async def test_an_open_silent_connection_keeps_its_session(world: World) -> None:
-    replica = await world.replica(Stage(), defaults=[STAGE], options=SessionOptions(idle_ttl_s=100.0))
+    replica = await world.replica(Stage(), defaults=[STAGE], options=idle_after(100.0))
     session = await replica.session()
     session.attach(Listener())
-    await world.clock.advance(1000.0)
+    await world.advance(1000.0)
     assert replica.manager.live(ALICE) is session
 
 
 async def test_who_comes_back_in_time_finds_the_same_session(world: World) -> None:
-    replica = await world.replica(Stage(), defaults=[STAGE], options=SessionOptions(idle_ttl_s=100.0))
+    replica = await world.replica(Stage(), defaults=[STAGE], options=idle_after(100.0))
     session = await replica.session()
     listener = Listener()
     for _ in range(5):
         session.attach(listener)
-        await world.clock.advance(90.0)
+        await world.advance(90.0)
         session.detach(listener)
-        await world.clock.advance(90.0)
+        await world.advance(90.0)
     assert replica.manager.live(ALICE) is session
 
 
@@ -260,7 +265,7 @@ async def test_past_the_limit_the_longest_idle_session_goes_first(world: World) 
     sessions: list[UserSession] = []
     for name in "abc":
         sessions.append(await replica.session(UserId(name)))
-        await world.clock.advance(10.0)
+        await world.advance(10.0)
     sessions[0].attach(Listener())
     await replica.session(UserId("d"))
     assert [session.closed for session in sessions] == [False, True, False]
@@ -333,7 +338,7 @@ async def test_an_answer_equal_to_the_last_makes_no_revision(world: World) -> No
     number = session.history.current.number
     async with anyio.create_task_group() as group:
         group.start_soon(session.refresh)
-        await world.clock.advance(5.0)
+        await world.advance(5.0)
     stage.made[0].handle.push_items(stage.made[0].items())
     assert session.history.current.number == number
     assert listener.revisions == []
@@ -361,15 +366,15 @@ async def test_sources_are_refreshed_while_somebody_listens_and_not_otherwise(wo
         nonlocal asked
         asked += 1
 
-    replica = await world.replica(Stage(on_fetch=count), defaults=[STAGE])
+    replica = await world.replica(Stage(on_fetch=count), defaults=[STAGE], options=NO_CHORES)
     session = await replica.session()
     session.attach(Listener())
-    await world.clock.advance(1200.0)
+    await world.advance(1200.0)
     assert asked == 1
     session.listen()
-    await world.clock.advance(1200.0)
+    await world.advance(1200.0)
     assert asked >= 4
     session.unlisten()
     before = asked
-    await world.clock.advance(1200.0)
+    await world.advance(1200.0)
     assert asked == before

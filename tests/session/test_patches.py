@@ -18,7 +18,7 @@ from protocol.messages.objects import SourceState
 from server.engine.source import ConfigProblem
 from server.sources.inbox import INBOX_ID
 from storage import source_configs
-from tests.session.conftest import ALICE, BOB, Listener, Replica, World, eventually, texts
+from tests.session.conftest import ALICE, BOB, Listener, Replica, World, texts
 from tests.session.providers import STAGE, Built, Gate, Stage
 
 NEEDY = SourceId("test.needy")
@@ -37,7 +37,7 @@ async def test_a_patch_swaps_the_source_in_the_living_session(world: World) -> N
     state = await replica.sources.patch(ALICE, STAGE, config={"text": "bye"})
     assert state["config"] == {"text": "bye"}
     assert state["version"] == 2
-    await eventually(world.clock, lambda: texts(session) == ["bye"])
+    await world.eventually(lambda: texts(session) == ["bye"])
     assert replica.manager.live(ALICE) is session
     assert [source.closed for source in stage.made] == [True, False]
     assert len(stage.built) == 2
@@ -55,7 +55,7 @@ async def test_the_old_items_stay_until_the_new_source_has_answered(world: World
     await gate.arrived.wait()
     assert texts(session) == ["hello"]
     gate.open()
-    await eventually(world.clock, lambda: texts(session) == ["bye"])
+    await world.eventually(lambda: texts(session) == ["bye"])
     assert [] not in [[item.data for item in each.state.items] for each in listener.revisions]
 
 
@@ -67,7 +67,7 @@ async def test_enabling_a_disabled_source_adds_it_live_with_its_stored_config(wo
     assert stage.built == []
     state = await replica.sources.patch(ALICE, STAGE, enabled=True)
     assert state["config"] == {"text": "stored"}
-    await eventually(world.clock, lambda: texts(session) == ["stored"])
+    await world.eventually(lambda: texts(session) == ["stored"])
 
 
 async def test_a_patch_of_a_disabled_source_is_stored_and_touches_no_session(world: World) -> None:
@@ -105,7 +105,7 @@ async def test_disabling_a_source_that_others_need_succeeds_and_blocks_them(worl
     blocked = session.source_state(NEEDY)
     assert (blocked["status"], blocked["blockedBy"]) == ("blocked", STAGE)
     await replica.sources.patch(ALICE, STAGE, enabled=True)
-    await eventually(world.clock, lambda: session.source_state(NEEDY)["status"] == "active")
+    await world.eventually(lambda: session.source_state(NEEDY)["status"] == "active")
 
 
 async def test_concurrent_patches_of_two_devices_lose_nothing(world: World) -> None:
@@ -124,7 +124,7 @@ async def test_concurrent_patches_of_two_devices_lose_nothing(world: World) -> N
         await each.manager.look()
         session = each.manager.live(ALICE)
         assert session is not None
-        await eventually(world.clock, lambda s=session: texts(s) == ["t"] * 3)
+        await world.eventually(lambda s=session: texts(s) == ["t"] * 3)
 
 
 async def _patch(replica: Replica, config: dict[str, Any]) -> None:
@@ -252,7 +252,7 @@ async def test_a_source_that_cannot_be_built_does_not_undo_the_write_and_the_old
     assert texts(session) == ["hello"]
     assert not stage.made[0].closed
     await replica.sources.patch(ALICE, STAGE, config={"text": "good"})
-    await eventually(world.clock, lambda: texts(session) == ["good"])
+    await world.eventually(lambda: texts(session) == ["good"])
     assert session.source_state(STAGE)["status"] == "active"
 
 
@@ -267,12 +267,12 @@ async def test_a_failed_build_is_tried_again_with_growing_pauses(world: World) -
 
     replica = await world.replica(Stage(on_build=refuse), defaults=[STAGE])
     session = await replica.session()
-    await eventually(world.clock, lambda: len(times) == 5, within_s=200.0)
+    await world.eventually(lambda: len(times) == 5, within_s=200.0)
     pauses = [later - earlier for earlier, later in pairwise(times)]
     assert pauses[0] >= 1.0
     assert all(later > earlier for earlier, later in zip(pauses, pauses[2:], strict=False))
     broken = False
-    await eventually(world.clock, lambda: texts(session) == ["hello"], within_s=200.0)
+    await world.eventually(lambda: texts(session) == ["hello"], within_s=200.0)
     assert session.source_state(STAGE)["status"] == "active"
     assert "error" not in session.source_state(STAGE)
 
@@ -281,7 +281,7 @@ async def test_a_build_that_hangs_is_given_up_and_shown_as_failing(world: World)
     gate = Gate()
     replica = await world.replica(Stage(on_build=lambda _: gate.pass_()), defaults=[STAGE])
     session = await replica.manager.get_or_create(ALICE)
-    await eventually(world.clock, lambda: session.source_state(STAGE)["status"] == "failing", within_s=12.0)
+    await world.eventually(lambda: session.source_state(STAGE)["status"] == "failing", within_s=12.0)
 
 
 async def test_a_source_of_a_foreign_id_is_the_failure_of_that_source_alone(world: World) -> None:
@@ -365,7 +365,7 @@ async def test_every_change_of_a_source_is_told_to_who_follows_the_session(world
     listener = Listener()
     session.attach(listener)
     await replica.sources.patch(ALICE, STAGE, config={"text": "new"})
-    await eventually(world.clock, lambda: texts(session) == ["new"])
+    await world.eventually(lambda: texts(session) == ["new"])
     last = listener.sources[-1]
     assert (last["version"], last["config"], last["status"]) == (2, {"text": "new"}, "active")
     await replica.sources.patch(ALICE, STAGE, enabled=False)
@@ -373,7 +373,7 @@ async def test_every_change_of_a_source_is_told_to_who_follows_the_session(world
     await replica.sources.delete(ALICE, STAGE)
     assert listener.sources[-1]["version"] == 0
     told = len(listener.sources)
-    await world.clock.advance(600.0)
+    await world.advance(600.0)
     assert len(listener.sources) == told
 
 
@@ -390,10 +390,10 @@ async def test_a_failing_source_is_told_of_and_so_is_its_recovery(world: World) 
 
     stage.on_fetch = fail
     stage.made[0].handle.request_refresh()
-    await eventually(world.clock, lambda: session.source_state(STAGE)["status"] == "failing")
+    await world.eventually(lambda: session.source_state(STAGE)["status"] == "failing")
     assert listener.sources[-1]["status"] == "failing"
     assert session.history.current.state.errors[0].message == "broken upstream"
     stage.on_fetch = None
     stage.made[0].handle.request_refresh()
-    await eventually(world.clock, lambda: session.source_state(STAGE)["status"] == "active")
+    await world.eventually(lambda: session.source_state(STAGE)["status"] == "active")
     assert listener.sources[-1]["status"] == "active"

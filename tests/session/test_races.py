@@ -14,7 +14,7 @@ from server.session.options import SessionOptions
 from server.session.user_session import UserSession
 from storage import source_configs
 from storage.database import WriteTx
-from tests.session.conftest import ALICE, Replica, World, eventually, texts
+from tests.session.conftest import ALICE, Replica, World, texts
 from tests.session.providers import STAGE, Built, Gate, Password, Stage
 
 PATIENT = SessionOptions(build_patience_s=60.0, settle_s=60.0, build_timeout_s=600.0)
@@ -53,9 +53,9 @@ async def test_a_slow_old_build_never_overwrites_a_newer_one(world: World) -> No
         group.start_soon(_patch, replica, {"text": "slow"})
         await gates["slow"].arrived.wait()
         await replica.sources.patch(ALICE, STAGE, config={"text": "quick"})
-        await eventually(world.clock, lambda: texts(session) == ["quick"])
+        await world.eventually(lambda: texts(session) == ["quick"])
         gates["slow"].open()
-    await world.clock.advance(30.0)
+    await world.advance(30.0)
     assert texts(session) == ["quick"]
     await equals_the_row(replica, session)
 
@@ -76,7 +76,7 @@ async def test_a_build_that_ignores_being_cancelled_is_thrown_away_when_it_is_do
         await gate.arrived.wait()
         await replica.sources.patch(ALICE, STAGE, config={"text": "quick"})
         gate.open()
-        await eventually(world.clock, lambda: texts(session) == ["quick"])
+        await world.eventually(lambda: texts(session) == ["quick"])
     slow = [source for source in stage.made if source.built.config.text == "slow"]
     assert [source.closed for source in slow] == [True]
     await equals_the_row(replica, session)
@@ -94,7 +94,7 @@ async def test_a_disable_during_the_first_build_leaves_the_source_off(world: Wor
     await gates["hello"].arrived.wait()
     await replica.sources.patch(ALICE, STAGE, enabled=False)
     gates["hello"].open()
-    await world.clock.advance(5.0)
+    await world.advance(5.0)
     assert session.source_state(STAGE)["status"] == "off"
     assert session.history.current.state.pending == ()
     await equals_the_row(replica, session)
@@ -121,10 +121,10 @@ async def test_a_change_committed_while_a_creation_is_in_flight_is_in_the_finish
         await gate.arrived.wait()
         stage.on_build = None
         await other.sources.patch(ALICE, STAGE, enabled=enabled, config={"text": "changed"})
-        await eventually(world.clock, lambda: bool(got), within_s=30.0)
+        await world.eventually(lambda: bool(got), within_s=30.0)
         gate.open()
     (session,) = got
-    await eventually(world.clock, lambda: session.runs_latest(STAGE) is not False)
+    await world.eventually(lambda: session.runs_latest(STAGE) is not False)
     await session.answered(5.0)
     await equals_the_row(replica, session)
 
@@ -144,7 +144,7 @@ async def test_a_write_of_this_replica_during_a_creation_is_in_the_finished_sess
             group.start_soon(create)
             group.start_soon(_patch, replica, {"text": "changed"})
     assert len(set(map(id, got))) == 1
-    await eventually(world.clock, lambda: texts(got[0]) == ["changed"])
+    await world.eventually(lambda: texts(got[0]) == ["changed"])
     await equals_the_row(replica, got[0])
 
 
@@ -185,7 +185,7 @@ async def test_writes_that_race_end_with_both_replicas_equal_to_the_row(
         async with anyio.create_task_group() as group:
             for index, name in enumerate(names):
                 group.start_soon(run, index + shift, name)
-    await world.clock.advance(12.0, quiet_s=0.02)
+    await world.advance(12.0)
     for replica, session in zip(replicas, sessions, strict=True):
         await equals_the_row(replica, session)
     assert sessions[0].history.current.state.digest == sessions[1].history.current.state.digest
@@ -258,8 +258,8 @@ async def test_from_its_commit_on_a_cancelled_write_is_applied_and_announced_all
             await replica.manager.write(ALICE, fn)
             assert session.source_view(STAGE).config == {"text": "written"}
     assert session.seq == 2
-    await eventually(world.clock, lambda: mirror.seq == 2, within_s=1.0)
-    await eventually(world.clock, lambda: texts(mirror) == ["written"])
+    await world.eventually(lambda: mirror.seq == 2, within_s=1.0)
+    await world.eventually(lambda: texts(mirror) == ["written"])
 
 
 async def _cancel(scope: anyio.CancelScope) -> None:

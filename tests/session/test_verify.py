@@ -18,7 +18,7 @@ from server.engine.source import ConfigProblem, Unreachable
 from server.session.options import SessionOptions
 from server.sources.inbox import INBOX_ID
 from storage import source_configs
-from tests.session.conftest import ALICE, Replica, World, eventually, texts
+from tests.session.conftest import ALICE, Replica, World, texts
 from tests.session.providers import STAGE, Built, Gate, Stage, StageSource
 
 
@@ -31,7 +31,7 @@ async def test_the_source_that_was_asked_is_the_one_that_is_swapped_in(world: Wo
     replica = await world.replica(stage, defaults=[STAGE])
     session = await replica.session()
     await replica.sources.patch(ALICE, STAGE, config={"text": "verified"}, verify=True)
-    await eventually(world.clock, lambda: texts(session) == ["verified"])
+    await world.eventually(lambda: texts(session) == ["verified"])
     assert len(stage.built) == 2
     assert session.source(StageSource) is stage.made[1]
     assert [source.closed for source in stage.made] == [True, False]
@@ -97,7 +97,7 @@ async def test_a_source_that_does_not_answer_in_time_is_given_up_and_closed(worl
     async with anyio.create_task_group() as group:
         group.start_soon(patch)
         await gate.arrived.wait()
-        await world.clock.advance(5.0)
+        await world.advance(5.0)
     assert texts(session) == ["hello"]
     assert stage.made[1].closed
 
@@ -118,7 +118,7 @@ async def test_while_a_source_is_being_verified_nobody_is_kept_from_writing(worl
         await gate.arrived.wait()
         await replica.sources.patch(ALICE, INBOX_ID, enabled=False)
         gate.open()
-    await eventually(world.clock, lambda: texts(session) == ["slow"])
+    await world.eventually(lambda: texts(session) == ["slow"])
     assert session.source_state(INBOX_ID)["status"] == "off"
 
 
@@ -141,7 +141,7 @@ async def test_a_row_that_moved_meanwhile_is_merged_and_asked_again(world: World
     stage.on_fetch = move_once
     state = await replica.sources.patch(ALICE, STAGE, config={"text": "mine"}, verify=True)
     assert state["config"] == {"text": "mine", "count": 2}
-    await eventually(world.clock, lambda: texts(session) == ["mine", "mine"])
+    await world.eventually(lambda: texts(session) == ["mine", "mine"])
     unused = [source for source in stage.made if not source.closed]
     assert unused == [session.source(StageSource)]
 
@@ -282,5 +282,5 @@ async def test_preview_and_verify_share_one_rate_limit_a_user(world: World) -> N
     with pytest.raises(RateLimited):
         await replica.sources.patch(ALICE, STAGE, config={"text": "w"}, verify=True)
     await replica.sources.patch(ALICE, STAGE, config={"text": "w"})  # asks nobody, and is not counted
-    await world.clock.advance(6.1)
+    await world.advance(6.1)
     await replica.sources.preview(ALICE, STAGE)
