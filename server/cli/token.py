@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,6 +37,9 @@ def token(
         list[str] | None, typer.Option(help="Narrow feed:watch and item:publish: 'team-*'.")
     ] = None,
     ttl: Annotated[str, typer.Option(help="How long it is valid: 90s, 15m, 12h, 7d.")] = "24h",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where the server keeps its keys (FREYA_DATA_DIR).")
+    ] = None,
 ) -> None:
     """Print a token, and nothing else. Never starts a database."""
     from server.keys import KeysUnusable, token_keys
@@ -47,7 +51,7 @@ def token(
     scopes = [word for given in scope or () for word in re.split(r"[\s,]+", given) if word]
     if unknown := [word for word in scopes if word not in SCOPES]:
         raise Stop(f"{unknown[0]} is not a scope; there are {', '.join(SCOPES)}", 2)
-    settings, lifetime_s = Settings.load(), seconds(ttl)
+    settings, lifetime_s = Settings.load(data_dir=data_dir), seconds(ttl)
     options = TokenOptions(audience=settings.keys.jwt_audience, issuer=settings.keys.jwt_issuer)
     try:
         keys, now = token_keys(settings), datetime.now(UTC)
