@@ -3,11 +3,12 @@ moves."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
+from typing import TypeVar
 
 import pytest
 from anyio import create_task_group
@@ -29,10 +30,12 @@ from server.sources.builtin import builtin_providers
 from server.sources.registry import ProviderRegistry
 from server.sources.services import Services, SourceOptions
 from storage.credentials import KeyRing
-from storage.database import Database
+from storage.database import Database, WriteTx
 from tests.support.clock import TestClock
 
-__all__ = ["ALICE", "Feed", "Feeds", "Home", "House"]
+__all__ = ["ALICE", "Feed", "Feeds", "Home", "House", "NoWrites"]
+
+T = TypeVar("T")
 
 ALICE = UserId("alice")
 
@@ -128,6 +131,13 @@ class House:
         return home
 
 
+class NoWrites:
+    """Stands where nothing is to be written."""
+
+    async def write(self, user: UserId, fn: Callable[[WriteTx], Awaitable[T]]) -> T:
+        raise AssertionError("nothing is to be written")
+
+
 @dataclass
 class Feed:
     """Sources in an engine, and nothing behind it: for what time alone does."""
@@ -138,6 +148,10 @@ class Feed:
     @property
     def items(self) -> tuple[FeedItem, ...]:
         return self.engine.state.items
+
+    @property
+    def services(self) -> Services:
+        return Services(clock=self.clock, writes=NoWrites())
 
     def of_type(self, kind: str) -> list[FeedItem]:
         return [item for item in self.items if item.type == kind]

@@ -38,7 +38,7 @@ Scope: TypeAlias = Literal["this-occurrence", "this-and-future", "entire-series"
 
 # Past these the oldest are forgotten: a series that is ticked off every day would grow without end. It is far
 # more than the days that a window and the search for missed ones before it can cover.
-MAX_OVERRIDES: Final = 500
+MAX_OVERRIDES: Final = 200
 
 
 class ReminderRefused(SourceFailure):

@@ -18,7 +18,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
-from dateutil.rrule import DAILY, MO, MONTHLY, WEEKLY, YEARLY, rrule
+from dateutil.rrule import DAILY, MO, MONTHLY, WEEKLY, rrule
 
 from server.sources.zones import instant
 
@@ -146,15 +146,11 @@ class Series:
                 found = rrule(
                     WEEKLY, interval=interval, dtstart=start, byweekday=self._days_of_week(), wkst=MO
                 )
-            case "monthly":
+            case "monthly" | "yearly":
+                # A year is twelve months: dateutil looks at the days of one instead of at those of a year.
+                months = interval if self.rule.frequency == "monthly" else 12 * interval
                 days, place = self._days_of_month()
-                found = rrule(MONTHLY, interval=interval, dtstart=start, bymonthday=days, bysetpos=place)
-            case "yearly":
-                days, place = self._days_of_month()
-                month = self.anchor.month
-                found = rrule(
-                    YEARLY, interval=interval, dtstart=start, bymonth=month, bymonthday=days, bysetpos=place
-                )
+                found = rrule(MONTHLY, interval=months, dtstart=start, bymonthday=days, bysetpos=place)
         return (day.date() for day in found)
 
     def _days_of_week(self) -> list[int]:
@@ -192,7 +188,7 @@ class Series:
                 years, month = divmod(first.month - 1 + steps, 12)
                 return date(first.year + years, month + 1, 1)
             case "yearly":
-                return date(first.year + steps, 1, 1)
+                return date(first.year + steps, first.month, 1)
 
     def _first_number(self, period: int) -> int:
         """The number of the first occurrence of a period."""

@@ -56,9 +56,9 @@ _ID: Final = SourceId("freya.reminders")
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 _MONTH_MS: Final = 31 * _DAY_MS
 
-# An expansion takes some 50 us: so many of them hold the event loop for a few milliseconds, and the rest
-# follow at the next turn.
-_AT_ONCE: Final = 50
+# An expansion takes up to a few hundred microseconds: so many of them hold the event loop for a few
+# milliseconds at most, and the rest follow in later turns.
+_AT_ONCE: Final = 20
 _SOON: Final = timedelta(milliseconds=5)
 # Of daily reminders a month ahead: nobody reads that far, and a feed has room for 2,000 items of all sources.
 _ITEMS_MAX: Final = 1000
@@ -155,6 +155,12 @@ class RemindersSource(StoredSource):
         self._users_zone = user_settings(ctx).zone.key
         while self._work_out(ctx.time):
             await anyio.lowlevel.checkpoint()
+        # The same for items that are yet to be made: `_answer` finds them ready.
+        for number, (one, reminder) in enumerate(self._shown()):
+            if number % _AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()
+            signals, _ = signals_at(one, ctx.time)
+            self._items[reminder.id, one.original_due] = self._kept_item(reminder, one, signals)
         return self._answer(ctx.time)
 
     def reconsider(self, ctx: Context) -> Answer:
@@ -173,24 +179,26 @@ class RemindersSource(StoredSource):
 
     def _answer(self, now: datetime) -> Answer:
         unfinished = self._work_out(now)
-        shown = sorted(
-            (
-                (one, kept.reminder)
-                for kept in self._kept.values()
-                if kept.visible is not None
-                for one in kept.visible.occurrences
-            ),
-            key=lambda pair: (pair[0].due, pair[1].id, pair[0].original_due),
-        )
         changes = [kept.visible.changes_at for kept in self._kept.values() if kept.visible is not None]
         items: dict[tuple[str, datetime], tuple[Reminder, Signals, FeedItem]] = {}
-        for one, reminder in shown[:_ITEMS_MAX]:
+        for one, reminder in self._shown():
             signals, changes_at = signals_at(one, now)
             changes.append(changes_at)
             items[reminder.id, one.original_due] = self._kept_item(reminder, one, signals)
         self._items = items
         next_change_at = now + _SOON if unfinished else min((at for at in changes if at), default=None)
         return Answer(tuple(item for _, _, item in items.values()), next_change_at)
+
+    def _shown(self) -> list[tuple[Shown, Reminder]]:
+        """What is shown, as far as it is worked out, in order of due."""
+        shown = [
+            (one, kept.reminder)
+            for kept in self._kept.values()
+            if kept.visible is not None
+            for one in kept.visible.occurrences
+        ]
+        shown.sort(key=lambda pair: (pair[0].due, pair[1].id, pair[0].original_due))
+        return shown[:_ITEMS_MAX]
 
     def _work_out(self, now: datetime) -> bool:
         """Brings some of what is shown up to `now`; whether there is more to do."""

@@ -138,20 +138,13 @@ def _moved(reminder: Reminder) -> Iterator[Shown]:
 
 def _missed(reminder: Reminder, series: Series, start: datetime, wanted: int) -> list[Shown]:
     """The last `wanted` occurrences due at `start` or before that are not done, of those last looked at."""
-    limit = wanted
-    while limit:
-        looked_at = series.last_before(start + _INSTANT, limit)
-        found = [
-            _shown(reminder, one.due, own)
-            for one in looked_at
-            if not (own := reminder.override(one.due)).deleted
-            and own.due_at is None
-            and own.completed_at is None
-        ]
-        if len(found) >= wanted or len(looked_at) < limit or limit >= MISSED_HORIZON:
-            return found[-wanted:]
-        limit = min(MISSED_HORIZON, limit * 4)
-    return []
+    differing = sum(1 for due in reminder.overrides if due <= start)
+    found = [
+        _shown(reminder, one.due, own)
+        for one in series.last_before(start + _INSTANT, min(wanted + differing, MISSED_HORIZON))
+        if not (own := reminder.override(one.due)).deleted and own.due_at is None and own.completed_at is None
+    ]
+    return found[-wanted:]
 
 
 def _shown(reminder: Reminder, original_due: datetime, own: Override) -> Shown:
