@@ -230,7 +230,7 @@ class LiveFeed(Calls):
         async with anyio.create_task_group() as tasks:
             present = self._present = _Present(link, conversation, tasks)
             try:
-                end = await conversation.run()
+                self._last_end = end = await conversation.run()
                 lived_s = present.lived_s()
             finally:
                 tasks.cancel_scope.cancel()

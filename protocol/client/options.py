@@ -60,7 +60,7 @@ def feed_url(url: str, options: Options, since: str | None) -> str:
     """
     parts = urlsplit(url)
     scheme = _SCHEMES.get(parts.scheme)
-    if scheme is None or not parts.hostname:
+    if scheme is None or not parts.hostname or parts.port == 0:  # `port` raises for what is none
         raise ValueError(f"not the address of a feed server: {url!r} (like ws://127.0.0.1:8080)")
     query = {**dict(parse_qsl(parts.query)), **_query(options, since)}
     path = parts.path if parts.path not in ("", "/") else PATH

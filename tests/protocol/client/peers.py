@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -22,7 +22,7 @@ from protocol.frozen import JsonObject, JsonValue
 from protocol.jsonrpc import RequestId
 from tests.protocol.strategies import START, make_item
 
-__all__ = ["PATIENCE_S", "Heard", "Peer", "Server", "feed_of", "open_server"]
+__all__ = ["PATIENCE_S", "Heard", "Notes", "Peer", "Server", "feed_of", "open_server", "until"]
 
 # Far over what any step takes; on the virtual clock it costs nothing.
 PATIENCE_S = 20.0
@@ -41,6 +41,29 @@ LIMITS: JsonObject = {
 def feed_of(*versions: int) -> FeedState:
     """A feed of items s/0, s/1, ... in these versions."""
     return FeedState(tuple(make_item(str(at), version) for at, version in enumerate(versions)))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for what no event tells of."""
+    with anyio.fail_after(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 -- conditions of any kind, with nothing to wait on
+            await anyio.sleep(0.002)
+
+
+class Notes:
+    """What a client was told, for `on_notification`. What came before has then had its effect."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, JsonObject]] = []
+
+    def __call__(self, method: str, params: JsonObject) -> None:
+        self.taken.append((method, params))
+
+    async def up_to_here(self, peer: Peer) -> None:
+        """Returns once the client has read everything that the peer has sent."""
+        seen = len(self.taken)
+        await peer.say("test.mark", {"seen": seen})
+        await until(lambda: ("test.mark", {"seen": seen}) in self.taken)
 
 
 class Heard:

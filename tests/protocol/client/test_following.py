@@ -11,11 +11,12 @@ from protocol.encoding import snapshot_result
 from protocol.errors import FeedNotFound, Forbidden, RateLimited
 from protocol.feed import FeedState
 from protocol.frozen import JsonObject
-from tests.protocol.client.peers import PATIENCE_S, Peer, Server, feed_of
+from tests.protocol.client.peers import PATIENCE_S, Notes, Peer, Server, feed_of, until
 from tests.protocol.strategies import START, make_item
 from tests.support.clock import TestClock
 
 TOKEN = "aaa.bbb.ccc"
+NOTHING: JsonObject = {}
 
 
 async def newest(feed: AsyncIterator[FeedState]) -> FeedState:
@@ -160,9 +161,7 @@ async def test_what_another_user_saw_is_not_shown_to_the_next(server: Server, cl
         await peer.close(1001)
         again = await server.accept()
         await again.welcome("bob")
-        with anyio.fail_after(PATIENCE_S):
-            while feed.own.name != "bob":
-                await clock.settle()
+        await until(lambda: feed.own.name == "bob")
         assert feed.state is None
         assert feed.status is Status.CONNECTING
 
@@ -170,14 +169,16 @@ async def test_what_another_user_saw_is_not_shown_to_the_next(server: Server, cl
 async def test_the_client_says_what_has_arrived_as_often_as_the_server_wants_to_know(
     server: Server, clock: TestClock
 ) -> None:
-    async with connect(server.url, TOKEN):
+    notes = Notes()
+    async with connect(server.url, TOKEN, on_notification=notes):
         peer = await server.accept()
         await peer.welcome(ackEveryMs=5_000)
         await peer.snapshot(feed_of(0), "c0")
         assert (await peer.hear("feed.ack")).params == {"feed": "alice", "cursor": "c0"}
         for n in range(1, 4):
             await peer.delta(feed_of(n - 1), f"c{n - 1}", feed_of(n), f"c{n}")
-        await clock.advance(5, quiet_s=0.05)
+        await notes.up_to_here(peer)
+        await clock.advance(5)
         heard = await peer.hear("feed.ack")
         assert heard.params == {"feed": "alice", "cursor": "c3"}
         assert heard.id is None
@@ -250,7 +251,11 @@ async def test_a_feed_that_may_not_be_watched_is_refused_and_not_asked_for_again
 
 
 async def test_a_temporary_refusal_is_waited_out(server: Server, clock: TestClock) -> None:
-    async with connect(server.url, TOKEN) as feed, anyio.create_task_group() as tasks:
+    notes = Notes()
+    async with (
+        connect(server.url, TOKEN, on_notification=notes) as feed,
+        anyio.create_task_group() as tasks,
+    ):
         peer = await server.accept_live(feed_of(0), "c1")
         bobs: list[object] = []
 
@@ -260,14 +265,14 @@ async def test_a_temporary_refusal_is_waited_out(server: Server, clock: TestCloc
         tasks.start_soon(watch)
         first = await peer.hear("feed.subscribe")
         await peer.refuse(first, RateLimited(2_000))
-        await clock.advance(2, quiet_s=0.05)
+        await notes.up_to_here(peer)
+        await clock.advance(2)
         second = await peer.hear("feed.subscribe")
         await peer.answer(second, {"feeds": [{"feed": "bob", "error": RateLimited(3_000).wire()}]})
-        await clock.advance(3, quiet_s=0.05)
+        await notes.up_to_here(peer)
+        await clock.advance(3)
         await subscribed(peer, "bob", feed_of(1), "b1")
-        with anyio.fail_after(PATIENCE_S):
-            while not bobs:
-                await clock.settle()
+        await until(lambda: bool(bobs))
 
 
 async def test_a_subscription_that_the_server_ends_ends_its_readers(server: Server) -> None:
@@ -292,7 +297,7 @@ async def test_what_is_watched_no_longer_is_unsubscribed(server: Server) -> None
         peer = await server.accept_live(feed_of(0), "c1")
         tasks.start_soon(subscribed, peer, "bob", feed_of(5), "b1")
         bob = await feed.watch("bob")
-        tasks.start_soon(answer, peer, "feed.unsubscribe", {})
+        tasks.start_soon(answer, peer, "feed.unsubscribe", NOTHING)
         await feed.unwatch("bob")
         await feed.unwatch("bob")
         with pytest.raises(FeedClosed):
