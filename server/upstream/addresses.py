@@ -10,7 +10,9 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
-__all__ = ["is_public", "parse_address"]
+__all__ = ["Address", "is_public", "parse_address"]
+
+Address = IPv4Address | IPv6Address
 
 # The IANA registry of special addresses (RFC 6890 and what came after), without the few that are global.
 _SPECIAL_V4: Final = tuple(
@@ -53,7 +55,7 @@ _SPECIAL_V6: Final = tuple(
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 
 
-def parse_address(host: str) -> IPv4Address | IPv6Address | None:
+def parse_address(host: str) -> Address | None:
     """The address that `host` spells in the usual notation, without a zone; None for a name.
 
     Decimal, octal and short forms (`2130706433`, `0177.1`) are not understood here and go to the resolver
@@ -65,7 +67,7 @@ def parse_address(host: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
-def is_public(address: IPv4Address | IPv6Address) -> bool:
+def is_public(address: Address) -> bool:
     """Whether the address belongs to the public internet.
 
     Loopback, private, link-local, carrier-grade NAT, multicast, documentation, benchmarking and reserved

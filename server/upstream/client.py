@@ -30,6 +30,7 @@ from server.upstream.failures import again, failure_of_error, failure_of_status
 from server.upstream.flights import Flights
 from server.upstream.gates import HostGates
 from server.upstream.http_cache import MemoryStorage
+from server.upstream.network import tls_context
 
 __all__ = ["ClientLimits", "UpstreamClient"]
 
@@ -78,7 +79,9 @@ class UpstreamClient:
         self._flights: Flights[str, bytes] = Flights()
         self._storage = MemoryStorage(clock, max_bytes=self._limits.cache_bytes)
         outward = httpx.AsyncHTTPTransport(
-            trust_env=False, limits=httpx.Limits(max_connections=64, max_keepalive_connections=16)
+            verify=tls_context(),
+            trust_env=False,
+            limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
         )
         self._gates = HostGates(self._limits.per_host)
         counted = _CountedTransport(outward, self._of_host)

@@ -92,9 +92,8 @@ class BodyDecoder:
         self._more = len(data) == room
         self._input = inflate.unconsumed_tail
         if inflate.eof:
-            # Zeros may pad the last block; anything else is one more member of a gzip (RFC 1952 section 2.2).
             self._more = False
-            self._input = inflate.unused_data.lstrip(b"\0")
+            self._input = inflate.unused_data
         return bool(self._input) or self._more
 
     def finish(self) -> bytes:
@@ -105,9 +104,12 @@ class BodyDecoder:
 
     def _current(self) -> zlib._Decompress | None:  # pyright: ignore[reportPrivateUsage] -- as above
         """The decompressor for the next bytes; None while there are too few of them to tell which."""
-        if self._inflate is None or self._inflate.eof:
-            if self._inflate is not None and self._coding is not _Coding.GZIP:
+        if self._inflate is not None and self._inflate.eof:
+            # Zeros may pad the last block; anything else is one more member of a gzip (RFC 1952 section 2.2).
+            self._input = self._input.lstrip(b"\0")
+            if self._input and self._coding is not _Coding.GZIP:
                 raise UndecodableBody
+        if self._inflate is None or self._inflate.eof:
             if len(self._input) < 2:
                 return None
             self._inflate = zlib.decompressobj(self._window())

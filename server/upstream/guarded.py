@@ -20,11 +20,13 @@ from anyio.lowlevel import checkpoint
 
 from server.engine.clock import Clock
 from server.engine.source import BadAnswer, ConfigProblem, SourceFailure, Unreachable
+from server.upstream.addresses import is_public
 from server.upstream.counters import HostCounters, HostStatistics
 from server.upstream.decoding import BodyDecoder, BodyTooLarge, UndecodableBody
 from server.upstream.failures import failure_of_error, failure_of_status
 from server.upstream.gates import HostGates
-from server.upstream.network import GuardedBackend, GuardedTransport, Resolve
+from server.upstream.network import GuardedBackend, GuardedTransport, MayReach, Resolve
+from server.upstream.urls import origin, web_address
 
 __all__ = ["Fetched", "GuardedFetcher", "GuardedLimits"]
 
@@ -80,13 +82,13 @@ class _Ask:
         Credentials stay with the origin they were meant for.
         """
         try:
-            target = _parse(str(self.target.join(location)))
-        except httpx.InvalidURL:
+            target = web_address(str(self.target.join(location)))
+        except (httpx.InvalidURL, ValueError):
             raise BadAnswer(f"{self.target.host} redirects to nowhere") from None
         method, content = self.method, self.content
         if status == 303 or (status in (301, 302) and method == "POST"):
             method, content = "GET", None
-        if _origin(target) == _origin(self.target):
+        if origin(target) == origin(self.target):
             return _Ask(method, target, self.headers, self.auth, content, self.max_bytes)
         public = {k: v for k, v in self.headers.items() if k.lower() not in ("authorization", "cookie")}
         return _Ask(method, target, public, None, content, self.max_bytes)
@@ -100,7 +102,7 @@ class GuardedFetcher:
         clock: Clock,
         resolver: Resolve,
         *,
-        allow_private: bool = False,
+        may_reach: MayReach = is_public,
         limits: GuardedLimits | None = None,
         user_agent: str = "freya-push",
     ) -> None:
@@ -110,7 +112,7 @@ class GuardedFetcher:
         self._gate = CapacityLimiter(self._limits.at_once)
         self._counters = HostCounters()
         self._transport = GuardedTransport(
-            GuardedBackend(resolver, allow_private=allow_private),
+            GuardedBackend(resolver, may_reach),
             limits=httpx.Limits(max_connections=self._limits.at_once, max_keepalive_connections=20),
         )
         self._headers = {"User-Agent": user_agent, "Accept-Encoding": "gzip, deflate"}
@@ -134,8 +136,8 @@ class GuardedFetcher:
     ) -> Fetched:
         """One request, its redirects followed. 304 is an answer (send If-None-Match or the like).
 
-        Credentials (`auth`: name and password, or an Authorization header) stay with the origin they were meant for: a redirect
-        elsewhere goes without them. Raises a SourceFailure that is safe to show.
+        Credentials (`auth`: name and password; or an Authorization header) stay with the origin they were
+        meant for: a redirect elsewhere goes without them. Raises a SourceFailure that is safe to show.
         """
         basic = None if auth is None else httpx.BasicAuth(*auth)
         ask = _Ask(method, _parse(url), headers, basic, content, max_bytes or self._limits.max_bytes)
@@ -221,15 +223,6 @@ class GuardedFetcher:
 
 def _parse(text: str) -> httpx.URL:
     try:
-        url = httpx.URL(text)
-    except (httpx.InvalidURL, ValueError):
-        raise ConfigProblem("that is not a web address") from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ConfigProblem("only http and https addresses can be read")
-    if url.userinfo:
-        raise ConfigProblem("a web address must not carry a user name or password")
-    return url
-
-
-def _origin(url: httpx.URL) -> tuple[str, str, int]:
-    return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
+        return web_address(text)
+    except ValueError as wrong:
+        raise ConfigProblem(str(wrong)) from None

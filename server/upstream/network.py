@@ -7,36 +7,51 @@ place below HTTP; TLS above still asks for a certificate of the name.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from ipaddress import IPv4Address, IPv6Address
+from functools import cache
 from typing import cast
 
 import anyio
 import httpcore
 import httpx
 
-from server.upstream.addresses import is_public, parse_address
+from server.upstream.addresses import Address, is_public, parse_address
 
-__all__ = ["Address", "ForbiddenAddress", "GuardedBackend", "GuardedTransport", "Resolve"]
-
-Address = IPv4Address | IPv6Address
+__all__ = [
+    "ForbiddenAddress",
+    "GuardedBackend",
+    "GuardedTransport",
+    "MayReach",
+    "Resolve",
+    "anywhere",
+    "tls_context",
+]
 
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
 """The addresses of a name. Raises OSError (or UnicodeError) where there are none."""
+
+MayReach = Callable[[Address], bool]
+"""Whether a connection to this address is allowed."""
 
 _MOST_ADDRESSES = 4  # of one name are tried: a name with hundreds must not buy hundreds of attempts
 
 
 class ForbiddenAddress(httpcore.ConnectError):
-    """The name leads to an address that is not on the public internet."""
+    """The name leads to an address that may not be reached."""
+
+
+def anywhere(address: Address) -> bool:
+    """Allows every address: for servers whose users are trusted with the network they run in."""
+    return True
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to public addresses alone. One forbidden answer among a name's addresses forbids the name."""
+    """Connects where it may. One forbidden answer among a name's addresses forbids the name."""
 
-    def __init__(self, resolver: Resolve, *, allow_private: bool = False) -> None:
-        self._allow_private = allow_private
+    def __init__(self, resolver: Resolve, may_reach: MayReach = is_public) -> None:
         self._resolve = resolver
+        self._may_reach = may_reach
         # httpcore has a stand-in of this name for installs without anyio, which hides the real one's type.
         self._inner = cast("httpcore.AsyncNetworkBackend", httpcore.AnyIOBackend())
 
@@ -87,20 +102,27 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
             addresses = [spelled] if spelled is not None else await self._resolve(host, port)
         except (OSError, UnicodeError):
             raise httpcore.ConnectError("the name has no address") from None
-        if not self._allow_private and not all(is_public(address) for address in addresses):
-            raise ForbiddenAddress("the address is not on the public internet")
+        if not all(self._may_reach(address) for address in addresses):
+            raise ForbiddenAddress("the address may not be reached")
         return addresses
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    """What servers' certificates are checked with: the authorities of the web, once read."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 class GuardedTransport(httpx.AsyncHTTPTransport):
     """httpx's own transport over a GuardedBackend. No proxy of the environment: it would connect for us,
     unchecked."""
 
-    def __init__(self, backend: GuardedBackend, *, limits: httpx.Limits, verify: bool = True) -> None:
-        super().__init__(verify=verify, trust_env=False, limits=limits)
+    def __init__(self, backend: GuardedBackend, *, limits: httpx.Limits) -> None:
+        context = tls_context()
+        super().__init__(verify=context, trust_env=False, limits=limits)
         # httpx offers no parameter for the network backend; the pool it would make is made here instead.
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(verify=verify, trust_env=False),
+            ssl_context=context,
             max_connections=limits.max_connections,
             max_keepalive_connections=limits.max_keepalive_connections,
             keepalive_expiry=limits.keepalive_expiry,

@@ -9,8 +9,7 @@ from typing import Final
 import anyio.to_thread
 from anyio import CapacityLimiter
 
-from server.upstream.addresses import parse_address
-from server.upstream.network import Address
+from server.upstream.addresses import Address, parse_address
 
 __all__ = ["SystemResolver"]
 

@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from server.engine.clock import Clock
+from server.upstream.addresses import is_public
 from server.upstream.client import ClientLimits, UpstreamClient
 from server.upstream.counters import HostStatistics
 from server.upstream.documents import Documents
 from server.upstream.guarded import GuardedFetcher, GuardedLimits
-from server.upstream.network import Resolve
+from server.upstream.network import Resolve, anywhere
 from server.upstream.resolver import SystemResolver
 from server.upstream.shared import SharedStatistics
 from server.upstream.workers import Workers, WorkerStatistics
@@ -62,7 +63,7 @@ class Upstreams:
         self.guarded = GuardedFetcher(
             clock,
             resolver or SystemResolver(),
-            allow_private=options.allow_private,
+            may_reach=anywhere if options.allow_private else is_public,
             limits=options.guarded,
             user_agent=options.user_agent,
         )
