@@ -32,7 +32,8 @@ from server.push.gateway import Gateway, GatewaySetup
 from server.push.listening import Listener
 from server.replication.bus import Bus
 from server.replication.memory import MemoryBus
-from server.session.manager import SessionManager, SessionSetup
+from server.session.manager import SessionManager
+from server.session.setup import SessionSetup
 from server.settings import Settings, SettingsError
 from server.sources.builtin import builtin_providers
 from server.sources.registry import ProviderRegistry

@@ -8,7 +8,8 @@ from the engine and leave to the listeners; nothing here knows of sockets.
 from __future__ import annotations
 
 from server.session.listeners import FeedListener
-from server.session.manager import SessionManager, SessionSetup
+from server.session.manager import SessionManager
+from server.session.setup import SessionSetup
 from server.session.user_session import UserSession
 
 __all__ = ["FeedListener", "SessionManager", "SessionSetup", "UserSession"]

@@ -162,12 +162,16 @@ class SessionDirectory:
         self._evicted += count
         return count
 
-    async def aclose(self) -> None:
-        """Ends every session and every creation. Nothing is made from here on. Idempotent."""
+    def refuse(self) -> None:
+        """From here on nobody gets a session; what is being made is given up."""
         self._closed = True
         for creation in self._creations.values():
             creation.removed = True
         self._creations.clear()
+
+    async def aclose(self) -> None:
+        """Ends every session. Idempotent."""
+        self.refuse()
         for ended in [self.end(session, "shutdown", save=False) for session in self]:
             await ended.wait()
         await self._tasks.aclose()
@@ -206,6 +210,7 @@ class SessionDirectory:
 
     async def _create(self, user: UserId, creation: _Creation) -> None:
         try:
+            await self._bus.wait_watching(user)
             rows = await self._ensure(user)
             if not creation.removed:
                 creation.session = await self._open(user, rows, creation)
@@ -224,7 +229,12 @@ class SessionDirectory:
     async def _open(self, user: UserId, rows: UserRows, creation: _Creation) -> UserSession:
         session = self._sessions[user] = UserSession(user, self._parts, TaskScope(self._group))
         self.idle_changed(session)
-        session.apply_rows(rows)
+        try:
+            session.apply_rows(rows)
+        except Exception:
+            # A bug of ours or of a plugin: nobody may find half a session.
+            self.end(session, "removed", save=False)
+            raise
         await session.built(self._parts.options.build_patience_s)
         if creation.wanted > session.seq:
             # Committed after our snapshot, announced before there was a session to hear it.

@@ -102,6 +102,10 @@ class ItemWrites:
         except SessionUnavailable as problem:
             raise StorageUnavailableError("none") from problem
         row = session.dismissal(item_id)
+        if row is None and session.history.current.state.pending:
+            # Somebody sees it, from another session or from before a restart; here it is on its way.
+            await session.answered(self._manager.setup.options.settle_s)
+            row = session.dismissal(item_id)
         if row is None:
             return
 

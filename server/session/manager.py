@@ -8,45 +8,35 @@ nothing but the database. Who has a session at all is the directory's business.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
-from random import Random
 from typing import Final, TypeVar
 
 import structlog
 from anyio import CancelScope, create_task_group
 from anyio.abc import TaskGroup
-from pydantic import BaseModel
 
 from protocol.ids import SourceId, UserId
-from server.engine.clock import Clock
-from server.engine.limits import FeedLimits
-from server.engine.processors import PostProcessor
 from server.engine.tasks import TaskScope
-from server.replication.bus import Bus, Hint
+from server.replication.bus import Hint
 from server.session.builds import SourceBuilder
 from server.session.chores import Chore, LookChore
-from server.session.directory import DirectoryStatistics, SessionDirectory
+from server.session.directory import SessionDirectory
 from server.session.errors import NoSuchUser, SessionUnavailable
 from server.session.listeners import CloseReason
 from server.session.operator_rows import OperatorRows
-from server.session.options import SessionOptions
-from server.session.parts import OverlayFactory, PreparedSources, SessionParts
+from server.session.parts import PreparedSources, SessionParts
 from server.session.reading import RowReader
 from server.session.rebuilding import Rebuild
+from server.session.setup import ManagerStatistics, SessionSetup
 from server.session.user_session import UserSession
-from server.sources.registry import ProviderRegistry
-from server.sources.services import Services, UserWrites
 from storage import action_results, inbox, source_state, users
-from storage.credentials import KeyRing
-from storage.database import Database, WriteTx
+from storage.database import WriteTx
 from storage.errors import StorageUnavailable
 from storage.loading import Loader, UserRows, load
-from storage.source_configs import DefaultRow
 
-__all__ = ["ManagerStatistics", "OperatorChange", "SessionManager", "SessionSetup"]
+__all__ = ["SessionManager"]
 
 T = TypeVar("T")
 
@@ -54,51 +44,6 @@ T = TypeVar("T")
 _SAVED_AT_ONCE: Final = 100
 
 _log = structlog.stdlib.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionSetup:
-    """What a manager is made with. `services` is called once, with the manager as the way to write."""
-
-    database: Database
-    bus: Bus
-    clock: Clock
-    registry: ProviderRegistry
-    keys: KeyRing
-    services: Callable[[UserWrites], Services]
-    defaults: Sequence[DefaultRow] = ()
-    """The rows of a new user."""
-    environment: Mapping[SourceId, BaseModel] = field(default_factory=dict[SourceId, BaseModel])
-    """Providers' settings that hold where none are stored."""
-    options: SessionOptions = field(default_factory=SessionOptions)
-    limits: FeedLimits = field(default_factory=FeedLimits)
-    processors: Sequence[PostProcessor] = ()
-    overlay: OverlayFactory | None = None
-    rng: Random = field(default_factory=Random)
-
-
-@dataclass(frozen=True, slots=True)
-class ManagerStatistics:
-    """What there is, and counts since the start."""
-
-    directory: DirectoryStatistics
-    reads: int
-    """Rows read again for a live session."""
-    looks: int
-    looks_differing: int
-    """Sessions that a look found to differ from their rows."""
-    storage_trouble: bool
-    """Whether the last look got no answer."""
-    bus_healthy: bool
-
-
-@dataclass(frozen=True, slots=True)
-class OperatorChange:
-    """What new operator rows set off in this process."""
-
-    closed: int = 0
-    """Sockets that were closed for a revocation."""
-    rebuilds: tuple[Rebuild, ...] = ()
 
 
 class SessionManager:
@@ -136,6 +81,7 @@ class SessionManager:
             healthy=lambda: setup.bus.healthy,
             do=self.look,
         )
+        self._rebuilds: dict[SourceId, Rebuild] = {}
         self._reads = self._looks = self._looks_differing = 0
 
     @classmethod
@@ -229,27 +175,26 @@ class SessionManager:
             return result
         raise AssertionError("nobody cancels this scope")
 
-    async def write_global(self, fn: Callable[[WriteTx], Awaitable[T]]) -> tuple[T, OperatorChange]:
-        """The same for what belongs to nobody; also what it set off here. Returns when this process holds the
-        new rows."""
+    async def write_global(self, fn: Callable[[WriteTx], Awaitable[T]]) -> T:
+        """The same for what belongs to nobody. Returns when this process holds the new rows; what follows for
+        the sessions is under way then, see `rebuild_of`."""
         with CancelScope() as scope:
             async with self.setup.database.write_global() as tx:
                 result = await fn(tx)
                 scope.shield = True
             self.setup.bus.announce(Hint(None, tx.seq))
             try:
-                change = await self.look_global()
+                await self.look_global()
             except StorageUnavailable:
                 self._look.soon()
-                change = OperatorChange()
-            return result, change
+            return result
         raise AssertionError("nobody cancels this scope")
 
     async def _committed(self, user: UserId, seq: int) -> None:
         self.setup.bus.announce(Hint(user, seq))
         self._directory.note(user, seq)
         session = self._directory.get(user)
-        if session is not None and session.seq < seq:
+        if session is not None and session.seq != seq:
             try:
                 await self._reader.read(user, urgent=True)
             except StorageUnavailable:
@@ -282,16 +227,16 @@ class SessionManager:
             await done.wait()
         return len(differing)
 
-    async def look_global(self) -> OperatorChange:
-        """Reads the operator's rows if they have changed, and says what followed. Sessions are rebuilt in the
-        background where a provider has new settings. Raises StorageUnavailable."""
-        if await self.setup.database.global_seq() == self.operator.seq:
-            return OperatorChange()
-        changed, closed = await self.operator.read()
-        rebuilds = tuple([Rebuild(source_id) for source_id in changed])
-        for rebuild in rebuilds:
+    async def look_global(self) -> None:
+        """Reads the operator's rows if they have changed. Sessions are rebuilt in the background where a
+        provider has new settings. Raises StorageUnavailable."""
+        for source_id in await self.operator.read():
+            rebuild = self._rebuilds[source_id] = Rebuild(source_id)
             self._tasks.start(rebuild.run, self, name="session.rebuild")
-        return OperatorChange(closed, rebuilds)
+
+    def rebuild_of(self, source_id: SourceId) -> Rebuild | None:
+        """The last time a provider's new settings were brought to the sessions: it may still be going on."""
+        return self._rebuilds.get(source_id)
 
     def revoked(self, user: UserId, issued_at: datetime) -> bool:
         """Whether a token of this user, issued then, is to be refused."""
@@ -367,16 +312,19 @@ class SessionManager:
         """Stores what the sources of all sessions show, where that has changed since the last time."""
         dirty = [session for session in self._directory if session.dirty]
         for start in range(0, len(dirty), _SAVED_AT_ONCE):
-            await self._save(dirty[start : start + _SAVED_AT_ONCE])
+            if not await self._save(dirty[start : start + _SAVED_AT_ONCE]):
+                break  # the others would wait for the same silence
 
     async def _save_one(self, session: UserSession) -> None:
         await self._save([session])
 
-    async def _save(self, sessions: Sequence[UserSession]) -> None:
+    async def _save(self, sessions: Sequence[UserSession]) -> bool:
         unsaved = {session.user: session.unsaved() for session in sessions}
-        if not await source_state.save_many(self.setup.database, {u: s for u, s in unsaved.items() if s}):
+        saved = await source_state.save_many(self.setup.database, {u: s for u, s in unsaved.items() if s})
+        if not saved:
             for session in sessions:
                 session.forget_saved()
+        return saved
 
     async def _sweep(self) -> None:
         self._directory.evict_idle()
@@ -385,14 +333,14 @@ class SessionManager:
             session.trim(before)
 
     async def _prune(self) -> None:
-        try:
+        # What is left over is hidden already, and there is a next time.
+        with suppress(StorageUnavailable):
             await inbox.prune_expired(self.setup.database)
             await action_results.prune(self.setup.database)
-        except StorageUnavailable:
-            pass  # what is left over is hidden already; there is a next time
 
     async def aclose(self) -> None:
         """Saves and ends every session; nothing is made from here on. `open` does it at its end."""
+        self._directory.refuse()
         await self.save()
         await self._directory.aclose()
         await self._tasks.aclose()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import orjson
 import structlog
@@ -42,6 +42,11 @@ class SettingsInForce:
     problem: str | None = None
 
 
+class _Revoked(NamedTuple):
+    before: datetime
+    closed: int
+
+
 class OperatorRows:
     """The rows of nobody, as they were at `seq`."""
 
@@ -59,7 +64,7 @@ class OperatorRows:
         self._keys = keys
         self._registry = registry
         self._environment = environment or {}
-        self._revoked: dict[UserId, datetime] = {}
+        self._revoked: dict[UserId, _Revoked] = {}
         self._in_force: dict[SourceId, SettingsInForce] = {}
         self._versions: dict[SourceId, int] = {}
         self._watchers: list[RevocationWatcher] = []
@@ -67,8 +72,8 @@ class OperatorRows:
 
     def revoked(self, user: UserId, issued_at: datetime) -> bool:
         """Whether a token of this user, issued then, is to be refused."""
-        before = self._revoked.get(user)
-        return before is not None and issued_at < before
+        known = self._revoked.get(user)
+        return known is not None and issued_at < known.before
 
     def watch_revocations(self, watcher: RevocationWatcher) -> None:
         """Has `watcher` called for every revocation new to this process. It must not wait nor raise."""
@@ -90,27 +95,37 @@ class OperatorRows:
         """Encrypts settings for storing. Raises CredentialKeyMissing."""
         return self._keys.encrypt_settings(source_id, settings)
 
-    async def read(self) -> tuple[tuple[SourceId, ...], int]:
-        """Reads what has changed: the providers with other settings than before, and how many sockets were
-        closed for a revocation. Raises StorageUnavailable; then all is as it was."""
+    async def read(self) -> tuple[SourceId, ...]:
+        """Reads what has changed, if anything has; returns the providers with other settings than before.
+
+        Watchers are told of new revocations. Raises StorageUnavailable; then all is as it was.
+        """
         async with self._one_at_a_time:
-            known = self.seq
+            # The number first: rows that are newer than it are read once more, never missed.
+            known, seq = self.seq, await self._database.global_seq()
+            if known == seq:
+                return ()
             async with self._database.read() as tx:
-                row = await tx.fetch_one("SELECT seq FROM global_seq")
-                seq = 0 if row is None else int(row[0])
                 # A database that lost its last writes starts over with a smaller number: then all is read.
                 revoked = await revocations.changed_since(tx, known if known <= seq else 0)
                 settings = await providers.list_(tx)
             if known > seq:
                 self._revoked.clear()
             self.seq = seq
-            return self._configure(settings), sum([self._revoke(each) for each in revoked])
+            for row in revoked:
+                self._revoke(row)
+            return self._configure(settings)
 
-    def _revoke(self, row: revocations.RevocationRow) -> int:
-        if self._revoked.get(row.user) == row.issued_before:
-            return 0
-        self._revoked[row.user] = row.issued_before
-        return sum([watcher(row.user, row.issued_before) for watcher in self._watchers])
+    def closed_for(self, user: UserId) -> int:
+        """How many sockets the user's last revocation closed here."""
+        known = self._revoked.get(user)
+        return 0 if known is None else known.closed
+
+    def _revoke(self, row: revocations.RevocationRow) -> None:
+        known = self._revoked.get(row.user)
+        if known is None or known.before != row.issued_before:
+            closed = sum([watcher(row.user, row.issued_before) for watcher in self._watchers])
+            self._revoked[row.user] = _Revoked(row.issued_before, closed)
 
     def _configure(self, rows: list[providers.ProviderRow]) -> tuple[SourceId, ...]:
         stored = {row.source_id: row for row in rows}

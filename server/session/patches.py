@@ -7,6 +7,7 @@ transaction holds; with `verify`, after the new source has answered once beside 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -137,7 +138,8 @@ class SourceWrites:
             if not await source_configs.delete(tx, user, provider.source_id):
                 raise Unchanged
 
-        await self._write(user, erase, None)
+        with suppress(Unchanged):
+            await self._write(user, erase)
 
     async def preview(
         self,
@@ -177,27 +179,31 @@ class SourceWrites:
             plan_change(provider, row, change)
             return await self._state(user, provider)
         if verify:
-            version = await self._verified(user, provider, change)
+            row = await self._verified(user, provider, change)
         else:
             await self._check_credentials(user, provider, change)
-            version = await self._write(user, self._putting(user, provider, change), 0)
+            row = await self._write(user, self._putting(user, provider, change))
         session = self._manager.live(user)
         if session is not None:
-            await session.settled(provider.source_id, version)
-        return await self._state(user, provider)
+            await session.settled(provider.source_id, row.version)
+            view = session.source_view(provider.source_id)
+            if view.version >= row.version:
+                return source_state(provider, view)
+        # No session; or one that could not read its rows again yet, and follows.
+        return source_state(provider, _view(row))
 
     def _putting(
         self, user: UserId, provider: AnyProvider, change: Change
-    ) -> Callable[[WriteTx], Awaitable[int]]:
-        """The transaction: read under the lock, work it out, write it. It returns the version."""
+    ) -> Callable[[WriteTx], Awaitable[SourceConfigRow]]:
+        """The transaction: read under the lock, work it out, write it. It returns the row."""
 
-        async def put(tx: WriteTx) -> int:
+        async def put(tx: WriteTx) -> SourceConfigRow:
             row = await source_configs.get(tx, user, provider.source_id)
             return await self._put(tx, user, provider, plan_change(provider, row, change))
 
         return put
 
-    async def _put(self, tx: WriteTx, user: UserId, provider: AnyProvider, plan: Plan) -> int:
+    async def _put(self, tx: WriteTx, user: UserId, provider: AnyProvider, plan: Plan) -> SourceConfigRow:
         match plan.credentials:
             case GivenCredentials(raw=raw):
                 sealed = self._seal(user, provider, raw)
@@ -205,8 +211,7 @@ class SourceWrites:
                 sealed = KEEP
             case Stored.DROP:
                 sealed = None
-        row = await source_configs.put(tx, user, provider.source_id, plan.enabled, plan.config, sealed)
-        return row.version
+        return await source_configs.put(tx, user, provider.source_id, plan.enabled, plan.config, sealed)
 
     async def _check_credentials(self, user: UserId, provider: AnyProvider, change: Change) -> None:
         """Where the provider can tell at once that credentials are no good, nothing is stored.
@@ -229,7 +234,7 @@ class SourceWrites:
 
     # Verified
 
-    async def _verified(self, user: UserId, provider: AnyProvider, change: Change) -> int:
+    async def _verified(self, user: UserId, provider: AnyProvider, change: Change) -> SourceConfigRow:
         """Ask first, then write, if nobody has written meanwhile; the source that was asked is swapped in."""
         self._rate.take(user)
         current = 0
@@ -258,7 +263,7 @@ class SourceWrites:
         row: SourceConfigRow | None,
         plan: Plan,
         probed: Probed,
-    ) -> int:
+    ) -> SourceConfigRow:
         """Writes the plan and offers the source, if the row is still what the plan was made from; raises
         VersionConflict if it is not."""
         if probed.error is not None:
@@ -266,7 +271,7 @@ class SourceWrites:
         prepared = self._manager.prepared
         offered: list[int] = []
 
-        async def put(tx: WriteTx) -> int:
+        async def put(tx: WriteTx) -> SourceConfigRow:
             now = await source_configs.get(tx, user, provider.source_id)
             version = 0 if now is None else now.version
             if version != (0 if row is None else row.version):
@@ -276,7 +281,7 @@ class SourceWrites:
             return await self._put(tx, user, provider, plan)
 
         try:
-            return await self._write(user, put, 0)
+            return await self._write(user, put)
         finally:
             for version in offered:
                 probed.taken = prepared.take(user, provider.source_id, version) is None
@@ -315,11 +320,9 @@ class SourceWrites:
         now = self._manager.setup.clock.now()
         return SourceError(provider.source_id, failure.code, failure.message, now)
 
-    async def _write(self, user: UserId, fn: Callable[[WriteTx], Awaitable[T]], unchanged: T) -> T:
+    async def _write(self, user: UserId, fn: Callable[[WriteTx], Awaitable[T]]) -> T:
         try:
             return await self._manager.write(user, fn)
-        except Unchanged:
-            return unchanged
         except StorageUnavailable as problem:
             raise StorageUnavailableError(problem.outcome) from problem
 

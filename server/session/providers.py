@@ -62,15 +62,14 @@ class ProviderWrites:
             await providers.put(tx, provider.source_id, sealed)
 
         try:
-            _, change = await self._manager.write_global(put)
+            await self._manager.write_global(put)
         except StorageUnavailable as problem:
             raise StorageUnavailableError(problem.outcome) from problem
-        refreshed = kept = 0
-        for rebuild in change.rebuilds:
-            if rebuild.source_id == provider.source_id:
-                await rebuild.done.wait()
-                refreshed, kept = rebuild.refreshed, rebuild.kept
-        return Replaced(refreshed, kept)
+        rebuild = self._manager.rebuild_of(provider.source_id)
+        if rebuild is None:
+            return Replaced(0, 0)  # committed, and the store has gone away since: it follows
+        await rebuild.done.wait()
+        return Replaced(rebuild.refreshed, rebuild.kept)
 
     def _sealed(self, provider: AnyProvider, settings: JsonObject) -> bytes:
         if provider.settings_schema is None:

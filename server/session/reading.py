@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
+import structlog
 from anyio import Event
 
 from protocol.ids import UserId
@@ -19,6 +20,8 @@ from storage.loading import UserRows
 __all__ = ["RowReader"]
 
 Load: TypeAlias = Callable[[UserId], Awaitable[UserRows]]
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 class _Round:
@@ -50,10 +53,6 @@ class RowReader:
     def owed(self) -> frozenset[UserId]:
         """The users whose last read failed."""
         return frozenset(self._owed)
-
-    def forget(self, user: UserId) -> None:
-        """The user has no session any more: nothing is owed."""
-        self._owed.discard(user)
 
     def request(self, user: UserId) -> Event:
         """Has the rows read and applied soon. Never waits; a failed read is owed. The event is set when it
@@ -100,9 +99,14 @@ class RowReader:
     async def _read(self, user: UserId, current: _Round) -> None:
         try:
             rows = await (self._now if current.urgent else self._soon)(user)
+            self._apply(user, rows)
         except StorageUnavailable as error:
             self._owed.add(user)
             current.error = error
+        except Exception:
+            # A bug in whoever takes the rows. It is this user's alone, and the next look tries again.
+            _log.exception("rows_not_applied")
+            self._owed.add(user)
+            current.error = StorageUnavailable("none", "the rows could not be applied")
         else:
             self._owed.discard(user)
-            self._apply(user, rows)

@@ -108,6 +108,7 @@ class SessionSources:
 
     __slots__ = (
         "_changed",
+        "_closed",
         "_engine",
         "_on_built",
         "_parts",
@@ -138,6 +139,7 @@ class SessionSources:
         self._told: dict[SourceId, tuple[object, ...]] = {}
         self._queue: deque[_Build] | None = None
         self._spawning = False
+        self._closed = False
         # Kept while something is being built, which is given them when it is done.
         self._rows: UserRows | None = None
         self._changed: Event | None = None
@@ -265,7 +267,9 @@ class SessionSources:
         return slot.running == (slot.version, self._parts.settings_version(source_id))
 
     def close(self) -> None:
-        """Takes back every timer. The builds are the session's tasks, and end with them."""
+        """Takes back every timer. The builds are the session's tasks, and end with them: what they still
+        bring is not let in."""
+        self._closed = True
         for slot in self._slots.values():
             _cancel_retry(slot)
 
@@ -341,7 +345,7 @@ class SessionSources:
             except SourceFailure as problem:
                 failure = problem
         slot = build.slot
-        if slot.build is not build:
+        if slot.build is not build or self._closed:
             if source is not None:
                 await close_source(source, self._parts.clock)
             return

@@ -50,6 +50,7 @@ class UserSession:
     """
 
     __slots__ = (
+        "_applied",
         "_applying",
         "_dismissals",
         "_dismissals_end",
@@ -84,6 +85,7 @@ class UserSession:
         self._parts = parts
         self._tasks = tasks
         self._applying = False
+        self._applied = _SWAP
         # The first change since the last revision, while nobody is there to be told.
         self._stale: Revision | None = None
         self._listeners = Listeners()
@@ -241,6 +243,7 @@ class UserSession:
             return
         self.seq = rows.seq
         self._applying = True
+        self._applied = _SWAP
         try:
             self._sources.apply(rows)
             hidden = self._dismissals.replace(rows.dismissals)
@@ -250,7 +253,7 @@ class UserSession:
             self._applying = False
         if hidden or self.overlay is not None:
             self.engine.derive_now(Cause(None, "dismiss" if hidden else "enhance"))
-        self._on_change(_SWAP)
+        self._on_change(self._applied)
         self._await_dismissals_end()
         for provider in self._parts.providers:
             self._check_source(provider.source_id)
@@ -262,7 +265,7 @@ class UserSession:
 
     def trim(self, before_mono: float) -> None:
         """Lets go revisions that nobody is coming back for."""
-        self.history.trim(before_mono)
+        self._history.trim(before_mono)
 
     def close(self, reason: CloseReason) -> None:
         """Ends it as far as anybody can see: the listeners are told, nothing is published any more. Its
@@ -302,7 +305,11 @@ class UserSession:
 
     def _on_change(self, cause: Cause) -> None:
         """The engine's state has changed. While nobody is there to be told, one revision will do for all."""
-        if self._applying or self.closed:
+        if self.closed:
+            return
+        if self._applying:
+            # One revision for all that the rows bring, under the name of the last of it.
+            self._applied = cause
             return
         self.dirty = True
         if self._stale is None:

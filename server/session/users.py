@@ -32,10 +32,10 @@ class UserWrites:
             await revocations.put(tx, user, before)
 
         try:
-            _, change = await self._manager.write_global(put)
+            await self._manager.write_global(put)
         except StorageUnavailable as problem:
             raise StorageUnavailableError(problem.outcome) from problem
-        return change.closed
+        return self._manager.operator.closed_for(user)
 
     async def delete(self, user: UserId) -> None:
         """Erases everything of the user but revocations; sessions end on every replica, with reason "gone".

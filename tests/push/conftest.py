@@ -14,8 +14,9 @@ from server.engine.clock import Clock, SystemClock
 from server.http.types import HttpRequest, HttpResponse
 from server.push import Gateway, GatewaySetup, Listener, PushOptions
 from server.replication import MemoryBus, MemoryHub
-from server.session.manager import SessionManager, SessionSetup
+from server.session.manager import SessionManager
 from server.session.options import SessionOptions
+from server.session.setup import SessionSetup
 from server.sources.inbox import InboxProvider
 from server.sources.provider import AnyProvider
 from server.sources.registry import ProviderRegistry

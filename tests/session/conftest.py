@@ -20,11 +20,12 @@ from server.session.actions import Actions
 from server.session.history import Revision
 from server.session.items import ItemWrites
 from server.session.listeners import CloseReason
-from server.session.manager import SessionManager, SessionSetup
+from server.session.manager import SessionManager
 from server.session.options import SessionOptions
 from server.session.parts import OverlayFactory
 from server.session.patches import SourceWrites
 from server.session.providers import ProviderWrites
+from server.session.setup import SessionSetup
 from server.session.user_session import UserSession
 from server.session.users import UserWrites
 from server.sources.inbox import InboxProvider

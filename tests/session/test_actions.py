@@ -51,7 +51,8 @@ async def test_bad_input_is_refused_with_its_path_and_the_source_never_sees_it(w
     with pytest.raises(InvalidParams) as caught:
         await greet(replica, on="yesterday", loud=True)
     assert {issue.path for issue in caught.value.issues} == {("params", "on"), ("params", "loud")}
-    for nonsense in ([], "text", 7):
+    nonsenses: list[JsonValue] = [[], "text", 7]
+    for nonsense in nonsenses:
         with pytest.raises(InvalidParams):
             await replica.actions.execute(ALICE, STAGE, "greet", nonsense)
     with pytest.raises(InvalidParams):

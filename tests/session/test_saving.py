@@ -12,8 +12,9 @@ from server.session.saving import decode_saved, encode_saved
 
 AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
-items = st.builds(
-    lambda local, text, urgent: FeedItem.make(
+
+def item(local: int, text: str, urgent: bool) -> FeedItem:
+    return FeedItem.make(
         id=f"test.a/{local}",
         source_id="test.a",
         type="text",
@@ -22,14 +23,16 @@ items = st.builds(
         signals=Signals(0.5) if urgent else None,
         slots={"note": Slot("what to say")} if urgent else None,
         expires_at=AT if urgent else None,
-    ),
-    st.integers(0, 9),
-    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20),
-    st.booleans(),
-)
-entries = st.builds(
-    lambda part, value: ContextEntry.make(("test.a", part), value), st.integers(-9, 9), st.integers(0, 9)
-)
+    )
+
+
+def entry(part: int, value: int) -> ContextEntry:
+    return ContextEntry.make(("test.a", part), value)
+
+
+words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+items = st.builds(item, st.integers(0, 9), words, st.booleans())
+entries = st.builds(entry, st.integers(-9, 9), st.integers(0, 9))
 
 
 @given(st.lists(items, max_size=4), st.lists(entries, max_size=3), st.none() | st.text("ab'\"(", max_size=9))

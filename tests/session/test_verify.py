@@ -122,8 +122,8 @@ async def test_while_a_source_is_being_verified_nobody_is_kept_from_writing(worl
     assert session.source_state(INBOX_ID)["status"] == "off"
 
 
-async def _verified(replica: Replica, config: dict[str, object]) -> None:
-    await replica.sources.patch(ALICE, STAGE, config=config, verify=True)  # pyright: ignore[reportArgumentType] -- JSON
+async def _verified(replica: Replica, config: dict[str, str]) -> None:
+    await replica.sources.patch(ALICE, STAGE, config=config, verify=True)
 
 
 async def test_a_row_that_moved_meanwhile_is_merged_and_asked_again(world: World) -> None:

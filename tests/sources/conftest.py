@@ -22,9 +22,10 @@ from server.engine.source import FeedSource
 from server.engine.tasks import TaskScope
 from server.replication import MemoryBus, MemoryHub
 from server.session.actions import Actions
-from server.session.manager import SessionManager, SessionSetup
+from server.session.manager import SessionManager
 from server.session.options import SessionOptions
 from server.session.patches import SourceWrites
+from server.session.setup import SessionSetup
 from server.session.user_session import UserSession
 from server.sources.builtin import builtin_providers
 from server.sources.registry import ProviderRegistry
