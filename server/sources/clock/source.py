@@ -33,7 +33,7 @@ class ClockConfig(ConfigModel):
     """What of it is shown."""
 
     greeting: bool = Field(default=True, title="Greeting", description="Good morning, and so on.")
-    date: bool = Field(default=True, title="Date")
+    date: bool = Field(default=True, title="Date", description="Today, in your language and time zone.")
     sun: bool = Field(
         default=True, title="Sun", description="Sunrise and sunset, where your location is known."
     )

@@ -44,7 +44,7 @@ def a_source(feed: Feed, **config: JsonValue) -> RemindersSource:
 
 
 def urgencies(feed: Feed) -> list[float | None]:
-    return [item.signals and item.signals.urgency for item in feed.of_type(REMINDER)]
+    return [item.signals.urgency if item.signals else None for item in feed.of_type(REMINDER)]
 
 
 def dues(items: list[Mapping[str, JsonValue]]) -> list[str]:
