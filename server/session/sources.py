@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
 import structlog
-from anyio import CancelScope, Event
+from anyio import Event
 
 from protocol.feed import FeedItem, SourceError
-from protocol.frozen import JsonObject, freeze
 from protocol.ids import SourceId, UserId
-from server.engine.clock import Timer, expire_after
+from server.engine.clock import expire_after
 from server.engine.engine import FeedEngine
 from server.engine.report import SavedSource
 from server.engine.source import FeedSource, SourceFailure
@@ -28,6 +27,7 @@ from server.session.builds import close_source
 from server.session.errors import SourceUnavailable
 from server.session.parts import SessionParts
 from server.session.saving import decode_saved, encode_saved
+from server.session.slots import Build, BuildKey, SourceSlot
 from server.session.states import OFF, SourceView, StatusName
 from server.sources.provider import AnyProvider
 from server.sources.stored import StoredSource
@@ -38,69 +38,10 @@ __all__ = ["SessionSources"]
 
 SourceT = TypeVar("SourceT", bound=FeedSource)
 
-# What an instance was built from: the row's version, and that of its provider's settings.
-_Key = tuple[int, int]
-
-_NO_CONFIG: JsonObject = freeze({})
 # What is told of a source that has never had a row.
 _NEVER_SEEN = (0, False, "off", None, None, False)
 
 _log = structlog.stdlib.get_logger(__name__)
-
-
-class _Build:
-    """One attempt to build one version of one source."""
-
-    __slots__ = ("key", "provider", "row", "scope", "slot")
-
-    def __init__(self, slot: _Slot, provider: AnyProvider, row: SourceConfigRow, key: _Key) -> None:
-        self.slot = slot
-        self.provider = provider
-        self.row = row
-        self.key = key
-        self.scope = CancelScope()
-
-
-class _Slot:
-    """One source that has a row: what the row says, and how far the session is with it."""
-
-    __slots__ = (
-        "build",
-        "config",
-        "due",
-        "enabled",
-        "failed",
-        "failing_since",
-        "failures",
-        "has_credentials",
-        "retry",
-        "running",
-        "saved",
-        "source_id",
-        "version",
-    )
-
-    def __init__(self, source_id: SourceId) -> None:
-        self.source_id = source_id
-        self.version = 0
-        self.enabled = False
-        self.config = _NO_CONFIG
-        self.has_credentials = False
-        self.build: _Build | None = None  # under way
-        self.running: _Key | None = None  # of the instance in the engine
-        self.failed: _Key | None = None  # of the last build, if it came to nothing
-        self.due = False  # whether that one is to be tried again
-        self.failures = 0
-        self.failing_since: datetime | None = None
-        self.retry: Timer | None = None
-        self.saved: SavedSource | None = None  # what was last stored of it
-
-    def take(self, row: SourceConfigRow) -> None:
-        """What the row says. Its credentials are not kept: a build reads them from the row it is given."""
-        self.version = row.version
-        self.enabled = row.enabled
-        self.config = row.config or _NO_CONFIG
-        self.has_credentials = row.credentials is not None
 
 
 class SessionSources:
@@ -135,9 +76,9 @@ class SessionSources:
         self._engine = engine
         self._tasks = tasks
         self._on_built = on_built
-        self._slots: dict[SourceId, _Slot] = {}
+        self._slots: dict[SourceId, SourceSlot] = {}
         self._told: dict[SourceId, tuple[object, ...]] = {}
-        self._queue: deque[_Build] | None = None
+        self._queue: deque[Build] | None = None
         self._spawning = False
         self._closed = False
         # Kept while something is being built, which is given them when it is done.
@@ -278,7 +219,7 @@ class SessionSources:
     def _apply_row(self, provider: AnyProvider, row: SourceConfigRow, rows: UserRows) -> None:
         slot = self._slots.get(row.source_id)
         if slot is None:
-            slot = self._slots[provider.source_id] = _Slot(provider.source_id)
+            slot = self._slots[provider.source_id] = SourceSlot(provider.source_id)
         slot.take(row)
         if not row.enabled:
             self._turn_off(slot)
@@ -290,25 +231,25 @@ class SessionSources:
             self._begin(slot, provider, row, key)
         self._restore(slot.source_id, rows)
 
-    def _turn_off(self, slot: _Slot) -> None:
+    def _turn_off(self, slot: SourceSlot) -> None:
         self._supersede(slot)
         if slot.running is not None or slot.failed is not None:
             self._engine.remove(slot.source_id)
         slot.running = slot.failed = slot.failing_since = None
         slot.failures = 0
 
-    def _begin(self, slot: _Slot, provider: AnyProvider, row: SourceConfigRow, key: _Key) -> None:
+    def _begin(self, slot: SourceSlot, provider: AnyProvider, row: SourceConfigRow, key: BuildKey) -> None:
         self._supersede(slot)
         prepared = self._parts.prepared.take(self._user, provider.source_id, row.version)
         if prepared is not None:
             self._install(slot, key, prepared)
             return
-        slot.build = _Build(slot, provider, row, key)
+        slot.build = Build(slot, provider, row, key)
         self._queue = self._queue or deque()
         self._queue.append(slot.build)
         self._spawn()
 
-    def _supersede(self, slot: _Slot) -> None:
+    def _supersede(self, slot: SourceSlot) -> None:
         """Whatever was under way for this source is not wanted any more."""
         _cancel_retry(slot)
         slot.due = False
@@ -336,7 +277,7 @@ class SessionSources:
             if build.slot.build is build:
                 await self._run(build)
 
-    async def _run(self, build: _Build) -> None:
+    async def _run(self, build: Build) -> None:
         source: FeedSource | None = None
         failure = SourceFailure("it was given up")
         with build.scope:
@@ -357,7 +298,7 @@ class SessionSources:
         self._rest()
         self._on_built(slot.source_id)
 
-    def _install(self, slot: _Slot, key: _Key, source: FeedSource) -> None:
+    def _install(self, slot: SourceSlot, key: BuildKey, source: FeedSource) -> None:
         known = slot.running is not None
         slot.running, slot.failed, slot.failing_since, slot.failures = key, None, None, 0
         if known:
@@ -368,7 +309,7 @@ class SessionSources:
         if self._rows is not None:
             self._restore(slot.source_id, self._rows)
 
-    def _saved(self, slot: _Slot) -> SavedSource | None:
+    def _saved(self, slot: SourceSlot) -> SavedSource | None:
         """What the source last showed, as stored: unless that was another one, set up differently."""
         if self._rows is None:
             return None
@@ -380,7 +321,7 @@ class SessionSources:
         slot.saved = decode_saved(state.saved, state.saved_at)
         return slot.saved
 
-    def _fail(self, slot: _Slot, key: _Key, failure: SourceFailure) -> None:
+    def _fail(self, slot: SourceSlot, key: BuildKey, failure: SourceFailure) -> None:
         options, clock = self._parts.options, self._parts.clock
         slot.failed = key
         slot.failing_since = slot.failing_since or clock.now()
@@ -392,7 +333,7 @@ class SessionSources:
         error = SourceError(slot.source_id, failure.code, failure.message, slot.failing_since, retry_at)
         self._engine.fail(slot.source_id, error, saved=self._saved(slot) if slot.running is None else None)
 
-    def _retry(self, slot: _Slot) -> None:
+    def _retry(self, slot: SourceSlot) -> None:
         # By way of the rows: what they say by now is what is to be built.
         slot.retry = None
         slot.due = True
@@ -431,7 +372,7 @@ class SessionSources:
 _NOBODY = FeedSource()
 
 
-def _cancel_retry(slot: _Slot) -> None:
+def _cancel_retry(slot: SourceSlot) -> None:
     if slot.retry is not None:
         slot.retry.cancel()
         slot.retry = None
