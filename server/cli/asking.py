@@ -17,6 +17,8 @@ __all__ = ["ask"]
 T = TypeVar("T")
 
 _PATIENCE_S = 10.0
+# A server that is there answers at once; the client by itself would go on trying.
+_CONNECT_S = 3.0
 
 
 def ask(
@@ -39,6 +41,7 @@ def ask(
         source = token_for(settings, token, user, scopes)
         async with connect(address, source, own=False, settings=False, call_timeout_s=_PATIENCE_S) as live:
             try:
+                await live.ping(timeout_s=_CONNECT_S)
                 return await question(live)
             except ClientError as error:
                 why = live.last_end.reason if live.last_end is not None else ""

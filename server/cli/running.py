@@ -67,12 +67,14 @@ def _message(error: Exception) -> str | None:
 
 
 def _message_of_a_start(error: Exception) -> str | None:
-    from server.app import CannotListen
+    from server.app import CannotListen, RedisUnreachable
     from server.options import CertificateUnusable
 
     match error:
         case CertificateUnusable():
             return str(error)
+        case RedisUnreachable():
+            return f"{error}\nTo start without it, and follow when it comes: FREYA_REDIS_REQUIRED=0"
         case CannotListen() if error.error.errno == errno.EADDRINUSE:
             other = f"Another port: --port {error.port + 1}"
             return f"{error.host}:{error.port} is taken: does a server run there already?\n{other}"

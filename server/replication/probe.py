@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import anyio
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+
+from server.replication.address import RedisAddress
+from server.replication.redis_link import LinkBroken, RedisLink
 
 __all__ = ["BusUnreachable", "RedisFacts", "ask_redis"]
 
@@ -27,13 +28,13 @@ class RedisFacts:
 async def ask_redis(url: str, timeout_s: float = 5.0) -> RedisFacts:
     """Connects, asks for the version, and leaves. Raises BusUnreachable."""
     try:
+        address = RedisAddress.parse(url, timeout_s=timeout_s)
+        # The library connects through several names or sentinels one after another, each with its patience.
         with anyio.fail_after(timeout_s):
-            # The library's own types leave gaps here.
-            async with Redis.from_url(url) as redis:  # pyright: ignore[reportUnknownMemberType] -- see above
+            async with RedisLink.open(address.connector()) as link:
                 began = perf_counter()
-                facts = await redis.info("server")  # pyright: ignore[reportUnknownMemberType] -- see above
-                return RedisFacts(str(facts.get("redis_version", "?")), perf_counter() - began)
-    except (RedisError, OSError, TimeoutError, ValueError) as error:
-        raise BusUnreachable(
-            f"{type(error).__name__}: {error}" if str(error) else "no answer in time"
-        ) from error
+                return RedisFacts(await link.version(), perf_counter() - began)
+    except TimeoutError as error:
+        raise BusUnreachable("no answer in time") from error
+    except (LinkBroken, ValueError) as error:
+        raise BusUnreachable(str(error)) from error

