@@ -6,7 +6,8 @@ anew. Who is in the roster is `membership`'s matter. This class joins them, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from random import Random
 from typing import Final
@@ -167,6 +168,16 @@ class FeedEngine:
         """Shows that a source could not be built, until one is; a running instance goes on meanwhile."""
         if not self._roster.closed:
             self._membership.fail_build(source_id, error, saved)
+
+    @contextmanager
+    def step(self) -> Generator[None]:
+        """What is done inside is one step: the feed is made anew once, at its end, and the first thing done is
+        its cause. Nothing inside may wait."""
+        self._roster.begin_unnamed()
+        try:
+            yield
+        finally:
+            self._roster.end()
 
     # What makes it go
 

@@ -95,7 +95,7 @@ class Roster:
         self._facts: tuple[tuple[SourceError, ...], tuple[SourceId, ...]] | None = None
         # Steps taken inside a step are part of it.
         self._depth = 0
-        self._cause: tuple[SourceId | None, Trigger] = (None, "fetch")
+        self._cause: tuple[SourceId | None, Trigger] | None = None
         self.look = False
         """Set when somebody may have become ready to be asked."""
 
@@ -124,8 +124,14 @@ class Roster:
 
     def begin(self, source: SourceId | None, trigger: Trigger) -> None:
         """Opens a step. The outermost one names the cause."""
-        if not self._depth:
+        if not self._depth or self._cause is None:
             self._cause = source, trigger
+        self._depth += 1
+
+    def begin_unnamed(self) -> None:
+        """Opens a step that the first one inside it names."""
+        if not self._depth:
+            self._cause = None
         self._depth += 1
 
     def end(self) -> None:
@@ -134,7 +140,7 @@ class Roster:
             self._start_due()
         self._depth -= 1
         if not self._depth and not self.closed:
-            self._on_settled(*self._cause)
+            self._on_settled(*(self._cause or (None, "swap")))
 
     def note(self, slot: Slot) -> None:
         """The status or the error of a source changed."""
