@@ -32,6 +32,7 @@ from server.push.gateway import Gateway, GatewaySetup
 from server.push.listening import Listener
 from server.replication.bus import Bus
 from server.replication.memory import MemoryBus
+from server.replication.probe import open_redis_bus
 from server.session.manager import SessionManager
 from server.session.setup import SessionSetup
 from server.settings import Settings, SettingsError
@@ -39,7 +40,7 @@ from server.sources.builtin import builtin_providers
 from server.sources.registry import ProviderRegistry
 from server.sources.services import Services, UserWrites
 from server.sources.time_of_day import TimeOfDay
-from server.tokens import TokenVerifier
+from server.tokens import TokenKeys, TokenVerifier
 from server.tokens.jwks import PublishedKeys
 from storage.credentials import KeyRing
 from storage.database import Database
@@ -71,9 +72,7 @@ class CannotListen(Exception):
 class App:
     """A server that serves."""
 
-    replica: ReplicaId
     gateway: Gateway
-    manager: SessionManager
     addresses: tuple[tuple[str, int], ...]
     """Where everybody comes in, as it is bound (PORT=0 has become a number)."""
     tls: ssl.SSLContext | None
@@ -97,61 +96,56 @@ class App:
 async def open_app(settings: Settings, *, clock: Clock | None = None) -> AsyncGenerator[App]:
     """A whole server, listening, for as long as the block runs.
 
-    Raises SettingsError, KeysUnusable, CertificateUnusable, StorageError, JwksUnavailable and CannotListen,
-    each with a text for whoever started it.
+    Raises SettingsError, KeysUnusable, CertificateUnusable, StorageError, BusUnreachable, JwksUnavailable
+    and CannotListen, each with a text for whoever started it.
     """
     clock = clock or SystemClock()
-    replica = ReplicaId(f"r{secrets.token_hex(4)}")
-    keys, ring, tls = token_keys(settings), credential_ring(settings), options.tls_context(settings)
-    if not ring.key_ids:
-        _log.warning("no_credential_key", advice="set FREYA_CREDENTIAL_KEYS: credentials can't be stored")
+    replica, ready_made = ReplicaId(f"r{secrets.token_hex(4)}"), _ready_made(settings)
     async with AsyncExitStack() as stack:
         group = await stack.enter_async_context(_background())
         published = await _published_keys(settings, group)
         database = await stack.enter_async_context(open_database(settings))
-        verifier = TokenVerifier(keys, options.token_options(settings), clock.now, published=published)
-        bus = MemoryBus()
-        manager = await stack.enter_async_context(
-            SessionManager.open(_sessions(settings, clock, database, bus, ring))
+        replica = ReplicaId(f"r{secrets.token_hex(4)}")
+        bus = await _bus(settings, replica)
+        sessions = _session_setup(settings, ready_made, clock, database, bus)
+        manager = await stack.enter_async_context(SessionManager.open(sessions))
+        verifier = TokenVerifier(
+            ready_made.keys, options.token_options(settings), clock.now, published=published
         )
-        watch, condition = LoopWatch(), _Condition()
-        access = OperatorAccess(verifier, manager.operator.revoked)
+        condition, watch = _Condition(), LoopWatch()
+        readings = Readings(
+            push=lambda: gateway.statistics(),
+            sessions=manager.statistics,
+            bus=bus.statistics,
+            pool=database.statistics,
+            loop=watch.statistics,
+            jwks_failures=lambda: 0 if published is None else published.failures,
+        )
         site = Site(
             readiness=condition,
-            access=access,
-            metrics=lambda: metrics.render(),
+            access=OperatorAccess(verifier, manager.operator.revoked),
+            metrics=Metrics(readings).render,
             schemas=schema_files(),
         )
-        gateway = await stack.enter_async_context(
-            Gateway.open(
-                GatewaySetup(
-                    manager=manager,
-                    verifier=verifier,
-                    clock=clock,
-                    replica=replica,
-                    http_handler=site,
-                    options=options.push_options(settings),
-                )
-            )
+        pushing = GatewaySetup(
+            manager=manager,
+            verifier=verifier,
+            clock=clock,
+            replica=replica,
+            http_handler=site,
+            options=options.push_options(settings),
         )
-        metrics = Metrics(
-            Readings(
-                push=gateway.statistics,
-                sessions=manager.statistics,
-                bus=bus.statistics,
-                pool=database.statistics,
-                loop=watch.statistics,
-                jwks_failures=lambda: 0 if published is None else published.failures,
-            )
-        )
-        bound = [await _listen(stack, gateway, listener) for listener in options.listeners(settings, tls)]
+        gateway = await stack.enter_async_context(Gateway.open(pushing))
         group.start_soon(watch.run)
         group.start_soon(condition.follow, gateway, manager, clock)
+        tls = ready_made.tls
+        bound = [await _listen(stack, gateway, listener) for listener in options.listeners(settings, tls)]
         settle_memory()
         gateway.set_ready()
         condition.started(gateway)
         _log.info("serving", replica=replica, addresses=[f"{host}:{port}" for host, port in bound[0]])
-        yield App(replica=replica, gateway=gateway, manager=manager, addresses=bound[0], tls=tls)
+        yield App(gateway=gateway, addresses=bound[0], tls=tls)
+        _log.info("stopped", replica=replica)
 
 
 @asynccontextmanager
@@ -184,6 +178,17 @@ async def open_database(settings: Settings, *, may_migrate: bool = True) -> Asyn
             yield database
 
 
+def redis_address(settings: Settings) -> RedisAddress | None:
+    """Where Redis is, if there is one. Raises SettingsError for an address that can be none."""
+    url = settings.storage.redis_url
+    if url is None:
+        return None
+    try:
+        return RedisAddress.parse(url.get_secret_value())
+    except ValueError as error:
+        raise SettingsError([("REDIS_URL", str(error))]) from error
+
+
 @asynccontextmanager
 async def _background() -> AsyncGenerator[TaskGroup]:
     """What runs beside everything else, and ends with it."""
@@ -201,6 +206,18 @@ async def _published_keys(settings: Settings, group: TaskGroup) -> PublishedKeys
     return published
 
 
+async def _bus(settings: Settings, replica: ReplicaId) -> Bus:
+    storage = settings.storage
+    if storage.redis_url is None:
+        return MemoryBus(replica=replica)
+    return await open_redis_bus(
+        storage.redis_url.get_secret_value(),
+        replica,
+        timeout_s=storage.db_timeout_s,
+        required=storage.redis_required,
+    )
+
+
 async def _listen(stack: AsyncExitStack, gateway: Gateway, listener: Listener) -> tuple[tuple[str, int], ...]:
     try:
         return await stack.enter_async_context(gateway.listen(listener))
@@ -208,32 +225,55 @@ async def _listen(stack: AsyncExitStack, gateway: Gateway, listener: Listener) -
         raise CannotListen(listener.host, listener.port, error) from error
 
 
-def _sessions(settings: Settings, clock: Clock, database: Database, bus: Bus, ring: KeyRing) -> SessionSetup:
-    sources = options.source_options(settings)
-    registry = ProviderRegistry.with_plugins(builtin_providers(sources))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ReadyMade:
+    """What needs nothing but the settings: made first, so that mistakes are found before anything is
+    started.
+    """
 
+    keys: TokenKeys
+    ring: KeyRing
+    tls: ssl.SSLContext | None
+    registry: ProviderRegistry
+    defaults: Sequence[DefaultRow]
+
+
+def _ready_made(settings: Settings) -> _ReadyMade:
+    ring = credential_ring(settings)
+    if not ring.key_ids:
+        _log.warning("no_credential_key", advice="set FREYA_CREDENTIAL_KEYS: credentials can't be stored")
+    registry = ProviderRegistry.with_plugins(builtin_providers(options.source_options(settings)))
+    try:
+        defaults = registry.defaults(settings.sessions.default_sources)
+    except ValueError as error:
+        raise SettingsError([("FREYA_DEFAULT_SOURCES", str(error))]) from error
+    return _ReadyMade(
+        keys=token_keys(settings),
+        ring=ring,
+        tls=options.tls_context(settings),
+        registry=registry,
+        defaults=defaults,
+    )
+
+
+def _session_setup(
+    settings: Settings, ready_made: _ReadyMade, clock: Clock, database: Database, bus: Bus
+) -> SessionSetup:
     def services(writes: UserWrites) -> Services:
-        return Services(clock=clock, writes=writes, options=sources)
+        return Services(clock=clock, writes=writes, options=options.source_options(settings))
 
     return SessionSetup(
         database=database,
         bus=bus,
         clock=clock,
-        registry=registry,
-        keys=ring,
+        registry=ready_made.registry,
+        keys=ready_made.ring,
         services=services,
-        defaults=_default_rows(settings, registry),
+        defaults=ready_made.defaults,
         options=options.session_options(settings),
         limits=options.feed_limits(settings),
         processors=(TimeOfDay(),),
     )
-
-
-def _default_rows(settings: Settings, registry: ProviderRegistry) -> Sequence[DefaultRow]:
-    try:
-        return registry.defaults(settings.sessions.default_sources)
-    except ValueError as error:
-        raise SettingsError([("FREYA_DEFAULT_SOURCES", str(error))]) from error
 
 
 class _Condition:
