@@ -28,10 +28,10 @@ from protocol.frozen import JsonObject, JsonValue, NotJson
 
 __all__ = ["ContextChange", "Delta", "DeltaError", "apply", "diff"]
 
-Items: TypeAlias = tuple[FeedItem, ...]
-Puts: TypeAlias = tuple[tuple[int, FeedItem], ...]
-Moves: TypeAlias = tuple[tuple[int, str], ...]
-Context: TypeAlias = tuple[ContextEntry, ...]
+_Items: TypeAlias = tuple[FeedItem, ...]
+_Puts: TypeAlias = tuple[tuple[int, FeedItem], ...]
+_Moves: TypeAlias = tuple[tuple[int, str], ...]
+_Context: TypeAlias = tuple[ContextEntry, ...]
 
 
 class DeltaError(ValueError):
@@ -135,7 +135,7 @@ def apply(state: FeedState, delta: Delta) -> FeedState:
     )
 
 
-def _diff_items(old: Items, new: Items) -> tuple[Puts, Moves, tuple[str, ...]]:
+def _diff_items(old: _Items, new: _Items) -> tuple[_Puts, _Moves, tuple[str, ...]]:
     if old is new:
         return (), (), ()
     if len(old) == len(new):
@@ -153,7 +153,7 @@ def _diff_items(old: Items, new: Items) -> tuple[Puts, Moves, tuple[str, ...]]:
     return _diff_reordered(old, new)
 
 
-def _diff_reordered(old: Items, new: Items) -> tuple[Puts, Moves, tuple[str, ...]]:
+def _diff_reordered(old: _Items, new: _Items) -> tuple[_Puts, _Moves, tuple[str, ...]]:
     places = {item.id: index for index, item in enumerate(old)}
     put: list[tuple[int, FeedItem]] = []
     same: list[tuple[int, str]] = []
@@ -194,7 +194,7 @@ def _longest_rise(values: Sequence[int]) -> Container[int]:
     return rise
 
 
-def _apply_items(items: Items, delta: Delta) -> Items:
+def _apply_items(items: _Items, delta: Delta) -> _Items:
     if not (delta.put or delta.move or delta.remove):
         return items
     taken = [*delta.remove, *(item.id for _, item in delta.put), *(item_id for _, item_id in delta.move)]
@@ -209,7 +209,7 @@ def _apply_items(items: Items, delta: Delta) -> Items:
     return _merge(staying, inserts)
 
 
-def _merge(staying: list[FeedItem], inserts: list[tuple[int, FeedItem]]) -> Items:
+def _merge(staying: list[FeedItem], inserts: list[tuple[int, FeedItem]]) -> _Items:
     """What inserting one after another in ascending index gives, without moving the tail each time."""
     merged: list[FeedItem] = []
     used = 0
@@ -223,13 +223,13 @@ def _merge(staying: list[FeedItem], inserts: list[tuple[int, FeedItem]]) -> Item
     return (*merged, *staying[used:])
 
 
-def _diff_context(old: Context, new: Context) -> ContextChange:
+def _diff_context(old: _Context, new: _Context) -> ContextChange:
     before = {entry.key_bytes: entry for entry in old}
     changed = [entry for entry in new if before.pop(entry.key_bytes, None) != entry]
     return ContextChange(tuple(changed), tuple(before))
 
 
-def _apply_context(context: Context, change: ContextChange) -> Context:
+def _apply_context(context: _Context, change: ContextChange) -> _Context:
     entries = {entry.key_bytes: entry for entry in context}
     for key in change.unset:
         if entries.pop(key, None) is None:

@@ -20,9 +20,9 @@ from protocol.transport import DEFAULT_HEARTBEAT_MS, HEARTBEAT_GRACE_MS, SUBPROT
 
 __all__ = ["Link", "LinkEnded", "open_link"]
 
-OPEN_TIMEOUT_S: Final = 10.0
+_OPEN_TIMEOUT_S: Final = 10.0
 # A peer that is told goodbye gets so long to answer; a dead one never does.
-CLOSE_TIMEOUT_S: Final = 1.0
+_CLOSE_TIMEOUT_S: Final = 1.0
 
 
 class LinkEnded(Exception):
@@ -66,7 +66,7 @@ class Link:
 
     async def aclose(self) -> None:
         """Says goodbye, waits a moment for the answer, and drops the connection in any case."""
-        with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
+        with anyio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
             await self._socket.close()
         self.abort()
 
@@ -92,10 +92,10 @@ async def open_link(url: str, token: str, options: Options, tls: ssl.SSLContext 
             subprotocols=offered,
             additional_headers=headers,
             compression="deflate" if options.deflate else None,
-            open_timeout=OPEN_TIMEOUT_S,
+            open_timeout=_OPEN_TIMEOUT_S,
             # The server pings, and shows itself by its beat.
             ping_interval=None,
-            close_timeout=CLOSE_TIMEOUT_S,
+            close_timeout=_CLOSE_TIMEOUT_S,
             ssl=tls or (True if url.startswith("wss:") else None),
         )
     except InvalidStatus as refused:

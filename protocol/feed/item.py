@@ -136,7 +136,8 @@ class FeedItem:
                 None if ui is None else freeze_shape(ui),
                 None if expires_at is None else _utc("expiresAt", expires_at),
             )
-            if b"\\u0000" in item.encoded and _NUL.search(item.encoded):
+            encoded = item.encoded
+            if b"\\u0000" in encoded and _NUL.search(encoded):
                 raise NotJson("U+0000 in a string")
             return item
         except (NotJson, orjson.JSONEncodeError) as wrong:

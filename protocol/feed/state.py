@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import blake2b
-from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import orjson
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FeedState", "sorted_context"]
 
-DIGEST_SIZE: Final = 12
+_DIGEST_SIZE: Final = 12
 
 # The time of a run is in every run's context; as content it would make every state a new one.
 _TIME_KEY: Final = b'["time"]'
@@ -97,14 +96,19 @@ def sorted_context(entries: Iterable[ContextEntry]) -> tuple[ContextEntry, ...]:
 
 def _digest(state: FeedState) -> bytes:
     """One hash over length-marked parts: no two different contents feed it the same bytes."""
-    rest = orjson.dumps(
-        [
-            len(state.items),
-            [[list(group.item_ids), group.summary] for group in state.groups],
-            [error.content() for error in state.errors],
-        ]
-    )
-    entries = [entry.encoded for entry in state.context if entry.key_bytes != _TIME_KEY]
+    rest: list[object] = [len(state.items), [], []] if not (state.groups or state.errors) else _rest(state)
+    lines = [orjson.dumps(rest)]
+    if state.context:
+        lines += [entry.encoded for entry in state.context if entry.key_bytes != _TIME_KEY]
     # JSON texts one after another, each on its own line: none holds a raw line feed.
-    parts = chain((item.digest for item in state.items), (b"\n".join([rest, *entries]),))
-    return blake2b(b"".join(parts), digest_size=DIGEST_SIZE).digest()
+    parts = [item.digest for item in state.items]
+    parts.append(b"\n".join(lines))
+    return blake2b(b"".join(parts), digest_size=_DIGEST_SIZE).digest()
+
+
+def _rest(state: FeedState) -> list[object]:
+    return [
+        len(state.items),
+        [[list(group.item_ids), group.summary] for group in state.groups],
+        [error.content() for error in state.errors],
+    ]
