@@ -178,9 +178,14 @@ class LocationSource(StoredSource):
         """
         report = _Report(fix)
         self._waiting.append(report)
-        async with self._turn:
-            if report.accepted is None and report.failure is None:
-                await self._write_waiting(report)
+        try:
+            async with self._turn:
+                if report.accepted is None and report.failure is None:
+                    await self._write_waiting()
+        finally:
+            # Still there: it was cancelled in the queue, before anybody took it along.
+            if report in self._waiting:
+                self._waiting.remove(report)
         if report.failure is not None:
             # Each its own: an exception raised in many places gathers all their traces.
             raise StorageUnavailable(report.failure.outcome, report.failure.reason) from report.failure
@@ -195,7 +200,7 @@ class LocationSource(StoredSource):
             raise SourceFailure("the time of the fix is in the future", code="config")
         return Fix(params.lat, params.lng, params.accuracy, params.timestamp or whole_ms(now))
 
-    async def _write_waiting(self, leader: _Report) -> None:
+    async def _write_waiting(self) -> None:
         """One transaction for all that wait, in the name of the first."""
         batch, self._waiting = self._waiting, []
 
@@ -218,7 +223,7 @@ class LocationSource(StoredSource):
             return
         except BaseException:
             # Cancelled, or broken: this call ends, and the next in line writes for those who are left.
-            self._waiting = [report for report in batch if report is not leader] + self._waiting
+            self._waiting = batch + self._waiting
             raise
         for report, taken in zip(batch, accepted, strict=True):
             report.accepted = taken

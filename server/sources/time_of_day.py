@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -110,10 +111,16 @@ def _timed(item: FeedItem) -> Iterator[_Event]:
     if data.get("isAllDay") is True or data.get("status") == "cancelled" or not isinstance(start, str):
         return
     try:
-        begins = from_wire(start)
-        yield _Event(item, begins, from_wire(end) if isinstance(end, str) else begins)
+        begins = _moment(start)
+        yield _Event(item, begins, _moment(end) if isinstance(end, str) else begins)
     except ValueError:
         return
+
+
+# The same few events are looked at for every change of a feed.
+@lru_cache(maxsize=4096)
+def _moment(text: str) -> datetime:
+    return from_wire(text)
 
 
 def _meetings_ahead(view: _View) -> list[_Event]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.feed import Signals
@@ -49,6 +49,7 @@ def windows() -> st.SearchStrategy[Window]:
     return st.builds(Window, hours, hours, st.booleans(), st.integers(1, 8))
 
 
+@settings(max_examples=60)
 @given(reminders(), windows(), st.integers(-200, 2000))
 def test_what_is_shown_is_what_looking_at_every_occurrence_shows(
     reminder: Reminder, window: Window, after_h: int
@@ -57,6 +58,7 @@ def test_what_is_shown_is_what_looking_at_every_occurrence_shows(
     assert visible(reminder, now, window).occurrences == by_looking_at_all(reminder, now, window)
 
 
+@settings(max_examples=60)
 @given(reminders(), windows(), st.integers(-200, 2000), st.floats(0, 1, exclude_max=True))
 def test_nothing_else_is_shown_before_the_time_it_names(
     reminder: Reminder, window: Window, after_h: int, share: float
@@ -69,6 +71,7 @@ def test_nothing_else_is_shown_before_the_time_it_names(
     assert visible(reminder, later, window).occurrences == first.occurrences
 
 
+@settings(max_examples=60)
 @given(reminders(), st.integers(-5000, 500), st.floats(0, 1, exclude_max=True))
 def test_an_occurrence_is_as_urgent_until_the_time_it_names(
     reminder: Reminder, after_min: int, share: float
