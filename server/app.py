@@ -178,17 +178,6 @@ async def open_database(settings: Settings, *, may_migrate: bool = True) -> Asyn
             yield database
 
 
-def redis_address(settings: Settings) -> RedisAddress | None:
-    """Where Redis is, if there is one. Raises SettingsError for an address that can be none."""
-    url = settings.storage.redis_url
-    if url is None:
-        return None
-    try:
-        return RedisAddress.parse(url.get_secret_value())
-    except ValueError as error:
-        raise SettingsError([("REDIS_URL", str(error))]) from error
-
-
 @asynccontextmanager
 async def _background() -> AsyncGenerator[TaskGroup]:
     """What runs beside everything else, and ends with it."""

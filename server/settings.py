@@ -67,6 +67,7 @@ def _host_port(value: str) -> str:
     return value
 
 
+_REDIS_SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://")
 _Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 _Address = Annotated[str, Field(pattern=r"^https?://\S+$")]
 _Nothing: tuple[str, ...] = ()
@@ -143,9 +144,7 @@ class Storage(Group):
     )
     db_pool: int = _setting(10, "Connections to PostgreSQL, for each process", ge=2, le=200)
     db_timeout_s: float = _setting(5.0, "No request waits longer for PostgreSQL", unit="s", ge=0.1, le=60)
-    redis_url: (
-        Annotated[SecretStr, _one_of("redis://", "rediss://", "unix://", "redis+sentinel://")] | None
-    ) = _setting(
+    redis_url: Annotated[SecretStr, _one_of(*_REDIS_SCHEMES)] | None = _setting(
         None,
         "Redis, which carries hints between replicas. Without it there is this one replica",
         env="REDIS_URL",

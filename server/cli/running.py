@@ -67,13 +67,14 @@ def _message(error: Exception) -> str | None:
 
 
 def _message_of_a_start(error: Exception) -> str | None:
-    from server.app import CannotListen, RedisUnreachable
+    from server.app import CannotListen
     from server.options import CertificateUnusable
+    from server.replication.probe import BusUnreachable
 
     match error:
         case CertificateUnusable():
             return str(error)
-        case RedisUnreachable():
+        case BusUnreachable():
             return f"{error}\nTo start without it, and follow when it comes: FREYA_REDIS_REQUIRED=0"
         case CannotListen() if error.error.errno == errno.EADDRINUSE:
             other = f"Another port: --port {error.port + 1}"
