@@ -139,21 +139,24 @@ def thaw(value: JsonValue) -> JsonValue:
 
 def _shape(value: object, room: int) -> JsonValue:
     kind = type(value)
-    if kind in _KEPT:
-        return cast("JsonValue", value)
     if kind is dict:
         if not room:
             raise NotJson(_TOO_DEEP)
-        source = cast("dict[str, object]", value)
-        frozen = FrozenDict(cast("dict[str, JsonValue]", value))
+        source = cast("dict[str, JsonValue]", value)
+        frozen = FrozenDict(source)
         for key, inner in source.items():
             if type(inner) not in _KEPT:
                 _set(frozen, key, _shape(inner, room - 1))
         return frozen
+    if kind is float and isfinite(cast("float", value)):
+        return cast("float", value)
     if kind is list or kind is tuple:
         if not room:
             raise NotJson(_TOO_DEEP)
-        return FrozenList([_shape(inner, room - 1) for inner in cast("Sequence[object]", value)])
+        members = cast("Sequence[JsonValue]", value)
+        if _KEPT.issuperset(map(type, members)):
+            return FrozenList(members)
+        return FrozenList([_shape(inner, room - 1) for inner in members])
     return _freeze(value, room)
 
 
