@@ -18,16 +18,27 @@ import pytest
 from server.cli.main import run
 from server.tokens import generate
 from storage.credentials import generate_key
+from storage.migrate import migrate
 from tests.support.certificates import self_signed
+from tests.support.databases import Databases
 from tests.support.ports import free_port
+from tests.support.postgres import PostgresServer
 from tests.support.programs import Server, running, serving
 
 KEYS = {"FREYA_JWT_KEYS": generate("HS256", "test"), "FREYA_CREDENTIAL_KEYS": generate_key("test")}
 
 
-@pytest.fixture
-def server(database_url: str) -> Iterator[Server]:
-    with serving(settings={"DATABASE_URL": database_url, **KEYS}) as server:
+@pytest.fixture(scope="module")
+def shared_database(postgres_cluster: PostgresServer, databases: Databases) -> Iterator[str]:
+    name = databases.create(databases.template("migrated", migrate))
+    yield postgres_cluster.dsn(name)
+    databases.drop(name)
+
+
+@pytest.fixture(scope="module")
+def server(shared_database: str) -> Iterator[Server]:
+    """One for all tests that leave it as it is."""
+    with serving(settings={"DATABASE_URL": shared_database, **KEYS}) as server:
         yield server
 
 
@@ -116,43 +127,32 @@ def test_a_database_without_our_schema_is_migrated_or_refused_as_the_settings_sa
 
 
 def test_a_taken_port_is_one_message_and_the_first_server_goes_on(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, database_url: str, server: Server
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shared_database: str, server: Server
 ) -> None:
-    set_all(monkeypatch, DATABASE_URL=database_url)
+    set_all(monkeypatch, DATABASE_URL=shared_database)
     err = said(capfd, 1, "serve", "--port", server.place.split(":")[1])
     assert f"{server.place} is taken" in err
     assert get(f"http://{server.place}/healthz")[0] == 200
 
 
-def test_pages_commands_and_an_orderly_end(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, database_url: str, server: Server
-) -> None:
-    set_all(monkeypatch, DATABASE_URL=database_url, PORT=server.place.split(":")[1])
-
+def test_pages_are_served(server: Server) -> None:
     assert get(f"http://{server.place}/readyz") == (200, '{"ready":true,"degraded":[]}')
     assert "freya_connections 0.0" in get(f"http://{server.place}/metrics")[1]
     assert "<title>Freya Push</title>" in get(f"http://{server.place}/")[1]
     assert json.loads(get(f"http://{server.place}/asyncapi.json")[1])["asyncapi"] == "3.0.0"
     assert get(f"http://{server.place}/nothing")[0] == 404
 
-    assert (
-        run(
-            [
-                "publish",
-                "alice",
-                "bob",
-                "--title",
-                "Hello",
-                "--id",
-                "one",
-                "--expires",
-                "1h",
-                "--urgency",
-                "1",
-            ]
-        )
-        == 0
-    )
+
+def test_a_token_is_printed_only_where_server_and_database_are_ones_own(server: Server) -> None:
+    assert "#token=" not in "\n".join(server.lines)
+
+
+def test_publish_watch_and_explain_tell_of_the_same_feed(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shared_database: str, server: Server
+) -> None:
+    set_all(monkeypatch, DATABASE_URL=shared_database, PORT=server.place.split(":")[1])
+    how = ["--title", "Hello", "--id", "one", "--expires", "1h", "--urgency", "1"]
+    assert run(["publish", "alice", "bob", *how]) == 0
     assert "one: accepted by 2; seen at once by nobody" in capfd.readouterr().out
     assert run(["publish", "alice", "--item", '{"id": "two", "type": "t", "data": {}}']) == 0
     assert run(["publish", "alice", "--retract", "two"]) == 0
@@ -171,11 +171,11 @@ def test_pages_commands_and_an_orderly_end(
         assert run(["doctor"]) == 0
         assert "WRONG" not in capfd.readouterr().out
 
-        assert server.end() == 0
-        watch.wait_line("stale")
-    assert "#token=" not in "\n".join(server.lines), (
-        "a token is printed only where server and database are one's own"
-    )
+
+def test_a_command_finds_out_soon_that_no_server_is_there(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_all(monkeypatch, PORT=str(free_port()))
     assert run(["publish", "alice", "--title", "x"]) == 1
     assert "is the server running there?" in capfd.readouterr().err
 
@@ -210,6 +210,7 @@ def test_a_certificate_is_read_anew_on_sighup(database_url: str, tmp_path: Path)
         server.wait_line("certificate_reloaded")
         assert shown(server.place) != first
         assert server.end(signal.SIGINT) == 0
+        server.wait_line("stopped")
 
 
 def test_doctor_names_everything_that_is_wrong_and_shows_no_secret(
