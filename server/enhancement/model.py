@@ -27,7 +27,11 @@ Prompter = Callable[[bool], Prompt]
 
 _MOST_TOKENS: Final = 4_000
 _PLAIN_FOR_S: Final = 3600.0  # an endpoint that takes no schema is asked without one for so long
-_RETRIES: Final = 1  # of what may pass: no connection, 408, 409, 429, 5xx; the library heeds Retry-After
+_ATTEMPTS: Final = 2  # where it may help: no connection, 429, 5xx
+_RETRY_WAIT_S: Final = 0.5
+_MOST_RETRY_WAIT_S: Final = (
+    5.0  # who asks for a longer pause gets it from the breaker, not from a waiting call
+)
 
 
 class ModelFailure(Exception):
@@ -63,14 +67,23 @@ class ChatModel:
     """An OpenAI-compatible chat-completions endpoint. Use as an async context manager."""
 
     def __init__(
-        self, *, base_url: str, api_key: str, model: str, clock: Clock, timeout_s: float = 30.0
+        self,
+        *,
+        base_url: str,
+        api_key: str,
+        model: str,
+        clock: Clock,
+        timeout_s: float = 30.0,
+        retry_wait_s: float = 0.5,
     ) -> None:
+        # The library's own retries would sleep as long as any Retry-After says.
         self._client = openai.AsyncOpenAI(
-            api_key=api_key, base_url=base_url, timeout=timeout_s, max_retries=_RETRIES
+            api_key=api_key, base_url=base_url, timeout=timeout_s, max_retries=0
         )
         self._model = model
         self._clock = clock
         self._timeout_s = timeout_s
+        self._retry_wait_s = retry_wait_s
         self._plain_until = 0.0
         self._calls = self._tokens_in = self._tokens_out = 0
 
@@ -118,19 +131,36 @@ class ChatModel:
         return read_answer(await self._complete(prompter(True), None), request, shape)
 
     async def _complete(self, prompt: Prompt, schema: dict[str, Any] | None) -> str:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return await self._complete_once(prompt, schema)
+            except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
+                wait_s = self._retry_wait_s if (asked := _retry_after_s(error)) is None else asked
+                if attempt == _ATTEMPTS or wait_s > _MOST_RETRY_WAIT_S:
+                    raise
+                await anyio.sleep(wait_s)
+        raise AssertionError("the last attempt raises or returns")
+
+    async def _complete_once(self, prompt: Prompt, schema: dict[str, Any] | None) -> str:
         structured: dict[str, Any] = {}
         if schema is not None:
             shape = {"name": "feed_pass", "strict": True, "schema": schema}
-            structured = {
-                "response_format": {"type": "json_schema", "json_schema": shape},
-                "max_tokens": _MOST_TOKENS,
-            }
-        completion: ChatCompletion = await self._client.chat.completions.create(
-            model=self._model,
-            messages=[{"role": "system", "content": prompt.system}, {"role": "user", "content": prompt.user}],
-            stream=False,
-            **structured,
-        )
+            structured["response_format"] = {"type": "json_schema", "json_schema": shape}
+            structured["max_tokens"] = _MOST_TOKENS
+        try:
+            completion: object = await self._client.chat.completions.create(
+                model=self._model,
+                messages=[
+                    {"role": "system", "content": prompt.system},
+                    {"role": "user", "content": prompt.user},
+                ],
+                stream=False,
+                **structured,
+            )
+        except ValueError:
+            raise NoAnswer from None  # said to be JSON, and is none
+        if not isinstance(completion, ChatCompletion):  # pyright: ignore[reportUnnecessaryIsInstance] -- see behind
+            raise NoAnswer  # the library hands on as text what is not said to be JSON
         self._calls += 1
         if completion.usage is not None:
             self._tokens_in += completion.usage.prompt_tokens
@@ -169,6 +199,8 @@ def _failure(error: openai.APIError) -> ModelFailure:
             return ModelFailure("badAnswer")
 
 
-def _retry_after_s(error: openai.APIStatusError) -> float | None:
+def _retry_after_s(error: openai.APIError) -> float | None:
+    if not isinstance(error, openai.APIStatusError):
+        return None
     header = error.response.headers.get("retry-after", "")
     return float(header) if header.isascii() and header.isdigit() and len(header) < 7 else None
