@@ -30,7 +30,7 @@ class Farewell(asyncio.Protocol):
         sweeper: Sweeper,
         *,
         deadline: float,
-        on_gone: Callable[[], None],
+        on_gone: Callable[[Farewell], None],
     ) -> None:
         self.bucket = -1
         self._transport = transport
@@ -68,12 +68,16 @@ class Farewell(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         self._sweeper.forget(self)
-        self._on_gone()
+        self._on_gone(self)
 
     def sweep(self, now: float) -> float | None:
         """The deadline: whatever is still unwritten is given up."""
         self._transport.abort()
         return None
+
+    def abort(self) -> None:
+        """Cuts it now."""
+        self._transport.abort()
 
     def _finish(self) -> None:
         """Ends our side. The other end of the stream follows from the peer, or at the deadline."""

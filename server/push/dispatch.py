@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import structlog
+from anyio import Event
 
 from protocol.closing import CloseCode
 from protocol.encoding import error_response, response
@@ -77,6 +78,8 @@ class Dispatcher:
         self._hub = hub
         self._tasks = tasks
         self._endpoints = endpoints
+        self._writing = 0
+        self._written: Event | None = None
 
     def receive(self, connection: Connection, payload: bytes) -> None:
         """A text message has come. Never waits, never raises."""
@@ -186,12 +189,23 @@ class Dispatcher:
             work.calls.writing = True
             self._tasks.start(self._run_writes, work.calls, name="writes")
 
+    async def wait_written(self) -> None:
+        """Returns once no request that writes is running."""
+        while self._writing:
+            self._written = self._written or Event()
+            await self._written.wait()
+
     async def _run_writes(self, calls: Calls) -> None:
+        self._writing += 1
         try:
             while (work := calls.next_write()) is not None:
                 await self._run(work)
         finally:
             calls.writing = False
+            self._writing -= 1
+            if not self._writing and self._written is not None:
+                self._written.set()
+                self._written = None
 
     async def _run(self, work: Work) -> None:
         """Runs one request to its answer, within its deadline."""

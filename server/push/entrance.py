@@ -18,7 +18,6 @@ from server.engine.tasks import TaskScope
 from server.push import lifetime
 from server.push.admission import Admission, Readiness
 from server.push.bearer import Bearer
-from server.push.closing import Farewell
 from server.push.connection import Connection
 from server.push.feeds import Feeds
 from server.push.handshake import Offer, Refusal
@@ -184,10 +183,4 @@ class Entrance:
         upgrade.greeting.leave()
         parser = FrameParser(deflate=upgrade.deflate)
         upgrade.transport.write(upgrade.response + parser.close(refusal.code, refusal.reason))
-        Farewell(
-            upgrade.transport,
-            parser,
-            self._hub.sweeper,
-            deadline=self._hub.clock.monotonic() + self._hub.options.close_timeout_s,
-            on_gone=lambda: None,
-        )
+        self._registry.say_farewell(upgrade.transport, parser)

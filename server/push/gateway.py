@@ -82,14 +82,13 @@ class Gateway:
             draw=setup.rng.random,
         )
         self.feeds = Feeds(setup.manager, hub)
-        self.registry = Registry(
-            setup.clock.now, hub.counters.closed, on_fanout_left=self.feeds.left, figures=self._figures
-        )
+        self.registry = Registry(hub, on_fanout_left=self.feeds.left, figures=self._figures)
         self._admission = Admission(hub, self.registry, setup.verifier, setup.manager)
         self._entrance = Entrance(hub, self.registry, self.feeds, self._admission, self._tasks)
         self._greetings: set[Greeting] = set()
         hub.members = self.registry
-        hub.requests = Dispatcher(hub, self._tasks, all_endpoints(self._rooms()))
+        self._dispatcher = Dispatcher(hub, self._tasks, all_endpoints(self._rooms()))
+        hub.requests = self._dispatcher
         setup.manager.operator.watch_revocations(self._revoked)
 
     @classmethod
@@ -257,6 +256,9 @@ class Gateway:
             connection.close(CloseCode.GOING_AWAY)
         with expire_after(self._setup.clock, self._setup.options.close_timeout_s):
             await self.registry.wait_empty()
+        self.registry.abort()
+        with expire_after(self._setup.clock, self._setup.options.request_timeout_s):
+            await self._dispatcher.wait_written()
         for greeting in tuple(self._greetings):
             greeting.abort()
         await self._tasks.aclose()

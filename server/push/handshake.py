@@ -60,7 +60,7 @@ class Refusal:
 
 def is_origin_allowed(origin: str | None, host: str, allowed: frozenset[str]) -> bool:
     """No origin (not a page), the page of this very host, or one on the list."""
-    if origin is None or origin.lower() in allowed:
+    if origin is None or "*" in allowed or origin.lower() in allowed:
         return True
     try:
         return bool(host) and urlsplit(origin).netloc.lower() == host.lower()

@@ -14,8 +14,11 @@ from server.push.sweeper import Sweeper
 from server.push.tick import Tick
 
 if TYPE_CHECKING:
+    from asyncio import Transport
+
     from server.push.connection import Connection
     from server.push.fanout import Fanout
+    from server.push.inbound import FrameParser
 
 __all__ = ["Hub", "Members", "Requests"]
 
@@ -31,8 +34,8 @@ class Members(Protocol):
         """The connection has ended; its socket may still be closing."""
         ...
 
-    def gone(self) -> None:
-        """A socket that was a connection's is gone."""
+    def say_farewell(self, transport: Transport, parser: FrameParser) -> None:
+        """The close frame is written: what is left is to wait for the peer's, for a while."""
         ...
 
     def fanout_left(self, fanout: Fanout) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Transport
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,8 +11,11 @@ from datetime import datetime
 from anyio import Event
 
 from protocol.ids import UserId
+from server.push.closing import Farewell
 from server.push.connection import Connection
 from server.push.fanout import Fanout
+from server.push.hub import Hub
+from server.push.inbound import FrameParser
 from server.push.limits import Counts
 
 __all__ = ["Closed", "Registry"]
@@ -36,29 +40,30 @@ class Registry:
 
     def __init__(
         self,
-        now: Callable[[], datetime],
-        closed: dict[int, int],
+        hub: Hub,
         *,
         on_fanout_left: Callable[[Fanout], None],
         figures: Callable[[], Mapping[str, object]],
     ) -> None:
-        """`closed` counts ends by code."""
-        self._now = now
-        self._closed = closed
+        self._hub = hub
         self._on_fanout_left = on_fanout_left
         self._figures = figures
         self._by_user: dict[UserId, Connection | tuple[Connection, ...]] = {}
         self._last: dict[UserId, deque[Closed]] = {}
+        self._closing: set[Farewell] = set()
         self._empty: Event | None = None
         self.addresses: Counts[str] = Counts()
         self.count = 0
         """Connections that have not ended."""
-        self.sockets = 0
-        """Sockets of connections, those that are closing included."""
 
     def __iter__(self) -> Iterator[Connection]:
         for user in tuple(self._by_user):
             yield from self.of(user)
+
+    @property
+    def sockets(self) -> int:
+        """Connections, and sockets of those that are closing."""
+        return self.count + len(self._closing)
 
     @property
     def users(self) -> int:
@@ -76,7 +81,6 @@ class Registry:
         others = self.of(connection.user)
         self._by_user[connection.user] = (*others, connection) if others else connection
         self.count += 1
-        self.sockets += 1
         if connection.address is not None:
             self.addresses.add(connection.address)
 
@@ -91,15 +95,21 @@ class Registry:
         self.count -= 1
         if connection.address is not None:
             self.addresses.drop(connection.address)
-        self._closed[code] = self._closed.get(code, 0) + 1
-        self._remember(user, Closed(self._now(), code, reason, connection.client))
+        closed = self._hub.counters.closed
+        closed[code] = closed.get(code, 0) + 1
+        self._remember(user, Closed(self._hub.clock.now(), code, reason, connection.client))
+        self._tell_empty()
 
-    def gone(self) -> None:
-        """A socket that was a connection's is gone."""
-        self.sockets -= 1
-        if not self.sockets and self._empty is not None:
-            self._empty.set()
-            self._empty = None
+    def say_farewell(self, transport: Transport, parser: FrameParser) -> None:
+        """A close frame is written, and waits for the peer's."""
+        hub = self._hub
+        deadline = hub.clock.monotonic() + hub.options.close_timeout_s
+        self._closing.add(Farewell(transport, parser, hub.sweeper, deadline=deadline, on_gone=self._gone))
+
+    def abort(self) -> None:
+        """Cuts every socket that is closing."""
+        for farewell in tuple(self._closing):
+            farewell.abort()
 
     def fanout_left(self, fanout: Fanout) -> None:
         """Nobody here follows that feed any more."""
@@ -118,6 +128,15 @@ class Registry:
         while self.sockets:
             self._empty = self._empty or Event()
             await self._empty.wait()
+
+    def _gone(self, farewell: Farewell) -> None:
+        self._closing.discard(farewell)
+        self._tell_empty()
+
+    def _tell_empty(self) -> None:
+        if not self.sockets and self._empty is not None:
+            self._empty.set()
+            self._empty = None
 
     def _remember(self, user: UserId, closed: Closed) -> None:
         last = self._last.pop(user, None)

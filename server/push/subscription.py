@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import IntFlag
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from protocol.ids import UserId
 
@@ -16,17 +15,18 @@ if TYPE_CHECKING:
 __all__ = ["Form", "Position", "Subscription", "form_of"]
 
 
-class Form(IntFlag):
-    """How a subscription wants its changes: those of one form, starting from one position, share a frame."""
+class Form:
+    """How a subscription wants its changes, as bits: those of one form, starting from one position, share a
+    frame. Plain integers, since they are compared for every delivery."""
 
-    DELTA = 1
-    CONTEXT = 2
-    CAUSE = 4
-    DEFLATE = 8
+    DELTA: Final = 1
+    CONTEXT: Final = 2
+    CAUSE: Final = 4
+    DEFLATE: Final = 8
 
 
 def form_of(*, delta: bool, context: bool, cause: bool, deflate: bool) -> int:
-    """The form as a plain integer: it is compared for every delivery."""
+    """The bits of a form."""
     return Form.DELTA * delta + Form.CONTEXT * context + Form.CAUSE * cause + Form.DEFLATE * deflate
 
 

@@ -12,7 +12,6 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from protocol.closing import CloseCode
-from server.push.closing import Farewell
 from server.push.frames import Message
 from server.push.inbound import FrameParser, Goodbye, read_small
 from server.push.inflow import Inflow
@@ -134,7 +133,6 @@ class Wire(asyncio.Protocol, ABC):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone, with or without a word."""
         self._leave(CloseCode.ABNORMAL, "")
-        self.hub.members.gone()
 
     @abstractmethod
     def sweep(self, now: float) -> float | None:
@@ -144,14 +142,19 @@ class Wire(asyncio.Protocol, ABC):
 
     def hold(self, early: bytes) -> None:
         """Reads nothing for now. `early` has been read already, and is handled first when reading goes on."""
-        if self._inflow is None:
-            self._inflow = Inflow(self, deflate=self.deflate)
-        self._inflow.keep(early)
+        if early:
+            if self._inflow is None:
+                self._inflow = Inflow(self, deflate=self.deflate)
+            self._inflow.keep(early)
         self.held()
 
     def go_on(self) -> None:
         """What was held back is handled, if it may be."""
-        if self._inflow is not None and not self._reading and self.may_receive:
+        if self._reading or not self.may_receive:
+            return
+        if self._inflow is None:
+            self.drained(idle=True)
+        else:
             self._inflow.run()
 
     def receive(self, payload: bytes) -> None:
@@ -176,7 +179,7 @@ class Wire(asyncio.Protocol, ABC):
         last_words = b"".join(parser.to_send())
         if self._leave(goodbye.code, ""):
             self.transport.write(last_words)
-            self._farewell(parser)
+            self.hub.members.say_farewell(self.transport, parser)
 
     def held(self) -> None:
         """Something that has come must wait: reading pauses."""
@@ -227,7 +230,7 @@ class Wire(asyncio.Protocol, ABC):
                 self.transport.abort()
             else:
                 self.transport.write(parser.close(code, reason))
-                self._farewell(parser)
+                self.hub.members.say_farewell(self.transport, parser)
 
     def abort(self, code: int) -> None:
         """Drops the socket without a word: there is nobody to hear it. Idempotent."""
@@ -251,8 +254,3 @@ class Wire(asyncio.Protocol, ABC):
         self._outbox = None
         self.left(code, reason)
         return True
-
-    def _farewell(self, parser: FrameParser) -> None:
-        hub = self.hub
-        deadline = hub.clock.monotonic() + hub.options.close_timeout_s
-        Farewell(self.transport, parser, hub.sweeper, deadline=deadline, on_gone=hub.members.gone)

@@ -88,6 +88,7 @@ class World:
         listener: Listener | None = None,
         ready: bool = True,
         tokens: TokenOptions | None = None,
+        hub: MemoryHub | None = None,
         http_handler: Callable[[HttpRequest], Awaitable[HttpResponse]] = hello,
     ) -> Server:
         """A replica with a board, an inbox and these providers. It ends with the test."""
@@ -97,7 +98,7 @@ class World:
         registry = ProviderRegistry([board, *providers, InboxProvider()])
         setup = SessionSetup(
             database=database,
-            bus=MemoryBus(self.hub),
+            bus=MemoryBus(hub or self.hub),
             clock=self.clock,
             registry=registry,
             keys=RING,
