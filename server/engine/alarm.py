@@ -21,13 +21,14 @@ class Alarm:
     again. So a change costs no timer of its own unless it brings the next ring forward.
     """
 
-    __slots__ = ("_at", "_clock", "_ring", "_timer")
+    __slots__ = ("_at", "_clock", "_ring", "_timer", "rings")
 
     def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
         self._clock = clock
         self._ring = ring
         self._timer: Timer | None = None
         self._at = 0.0
+        self.rings = 0
 
     def set(self, moment_s: float) -> None:
         """By the clock's `monotonic`; infinity is never."""
@@ -55,4 +56,5 @@ class Alarm:
 
     def _on_timer(self) -> None:
         self._timer = None
+        self.rings += 1
         self._ring()

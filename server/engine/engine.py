@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 from typing import Final
 
@@ -26,6 +26,7 @@ from server.engine.processors import PostProcessor
 from server.engine.reception import Reception
 from server.engine.report import SavedSource
 from server.engine.roster import Roster
+from server.engine.schedule import HAIR_S
 from server.engine.slot import Trigger
 from server.engine.source import FeedSource
 from server.engine.state import Cause, EngineState
@@ -123,6 +124,7 @@ class FeedEngine:
             failures=roster.failures,
             pushes=roster.pushes,
             compilations=compiler.compilations,
+            wakes=self._alarm.rings,
             emissions=compiler.emissions,
             compute_s=compiler.compute_s,
         )
@@ -225,10 +227,10 @@ class FeedEngine:
         roster, compiler = self._roster, self._compiler
         if roster.closed:
             return
-        now = self.clock.now()
+        now = self.clock.now() + timedelta(seconds=HAIR_S)
         roster.begin(None, "timer")
         try:
-            roster.tick(now, self.clock.monotonic())
+            roster.tick(now, self.clock.monotonic() + HAIR_S)
             if compiler.look_again_at is not None and compiler.look_again_at <= now:
                 compiler.look_again_at = None
                 roster.changes += 1

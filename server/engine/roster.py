@@ -20,7 +20,7 @@ from server.engine.graph import Plan, plan
 from server.engine.limits import FeedLimits
 from server.engine.report import NO_ITEMS, Items, admit_context, admit_items, answered_items
 from server.engine.runner import Phase, SourceRunner
-from server.engine.schedule import SPACING_S, wake_at
+from server.engine.schedule import FOREVER, HAIR_S, SPACING_S, wake_at
 from server.engine.slot import BOTH, CONTEXT, ITEMS, UNKNOWN, Slot, Trigger
 from server.engine.source import Answer, SourceFailure
 from server.engine.status import SourceState
@@ -182,7 +182,7 @@ class Roster:
         runner = slot.runner
         if runner is None or runner.phase is not Phase.IDLE:
             return True
-        if slot.begun_at + SPACING_S > self.clock.monotonic():
+        if slot.begun_at + SPACING_S > self.clock.monotonic() + HAIR_S:
             self.alarm.set(slot.begun_at + SPACING_S)
             return True
         for name in self.plan.before.get(slot.id, ()):
@@ -196,6 +196,8 @@ class Roster:
     def _ask(self, slot: Slot, runner: SourceRunner, why: Trigger) -> None:
         slot.due = None
         slot.asked_for = why
+        # Until this call says when the next one is due, none is.
+        slot.retry_at = slot.refresh_at = FOREVER
         if slot.askable:
             self.runs += 1
             runner.start()

@@ -231,8 +231,8 @@ class Slot:
 
     @property
     def stale_at(self) -> datetime | None:
-        """When what it holds is too old to be shown while it fails; None if it holds nothing."""
-        if self.last_ok_at is None or not self.held:
+        """When what it holds is too old to be shown while it fails; None if it holds nothing that would go."""
+        if self.last_ok_at is None or not self.held & self.askable:
             return None
         stale_s = _DEFAULT_STALE_S if self.runner is None else self.runner.source.stale_after_s
         return self.last_ok_at + timedelta(seconds=stale_s)
@@ -257,8 +257,8 @@ class Slot:
         return wake
 
     def ask_at(self, listening: bool) -> float:
-        """When it is to be asked by itself (monotonic): never while nobody listens."""
-        if not listening or self.blocked is not None:
+        """When it is to be asked by itself (monotonic): never while nobody listens, or once it is due."""
+        if not listening or self.blocked is not None or self.due is not None:
             return FOREVER
         return self.retry_at if self.failure is not None else self.refresh_at
 

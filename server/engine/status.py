@@ -112,6 +112,8 @@ class EngineStatistics:
     failures: int
     pushes: int
     compilations: int
+    wakes: int
+    """How often its timer rang."""
     emissions: int
     """Compilations that changed something."""
     compute_s: float
