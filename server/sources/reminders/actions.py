@@ -9,9 +9,10 @@ from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, mo
 
 from server.engine.source import ActionSpec
 from server.sources.provider import ConfigModel
-from server.sources.reminders.edits import KEEP, Patch, Scope
+from server.sources.reminders.edits import Scope
 from server.sources.reminders.model import Priority
 from server.sources.reminders.recurrence import EARLIEST, Frequency, Recurrence
+from server.sources.reminders.retiming import KEEP, Patch
 from server.sources.zones import TimeZoneName, whole_ms
 
 __all__ = [

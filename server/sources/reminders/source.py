@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import anyio.lowlevel
 import structlog
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from protocol.feed import FeedItem, Signals
 from protocol.frozen import JsonValue
@@ -20,7 +20,7 @@ from protocol.times import to_wire
 from server.engine.context import Context
 from server.engine.source import ActionSpec, Answer, SourceFailure
 from server.sources.item_types import REMINDER
-from server.sources.provider import ConfigModel, FeedProvider
+from server.sources.provider import FeedProvider
 from server.sources.reminders import edits
 from server.sources.reminders.actions import (
     ACTIONS,
@@ -30,7 +30,8 @@ from server.sources.reminders.actions import (
     UncompleteReminder,
     UpdateReminder,
 )
-from server.sources.reminders.edits import Deleted, ReminderRefused, Split
+from server.sources.reminders.config import RemindersConfig
+from server.sources.reminders.edits import Deleted, Split
 from server.sources.reminders.model import (
     Reminder,
     from_stored,
@@ -38,23 +39,22 @@ from server.sources.reminders.model import (
     reminder_wire,
     to_stored,
 )
-from server.sources.reminders.window import Shown, Visible, Window, signals_at, visible
+from server.sources.reminders.retiming import ReminderRefused
+from server.sources.reminders.window import Shown, Visible, signals_at, visible
 from server.sources.services import Services
 from server.sources.stored import StoredSource
 from server.sources.user import USER_ID, user_settings
-from server.sources.zones import TimeZoneName, whole_ms
+from server.sources.zones import whole_ms
 from storage import reminders as rows_of_reminders
 from storage.database import WriteTx
 from storage.loading import UserRows
 from storage.reminders import ReminderRow
 
-__all__ = ["RemindersConfig", "RemindersProvider", "RemindersSource"]
+__all__ = ["RemindersProvider", "RemindersSource"]
 
 T = TypeVar("T")
 
 _ID: Final = SourceId("freya.reminders")
-_DAY_MS: Final = 24 * 60 * 60 * 1000
-_MONTH_MS: Final = 31 * _DAY_MS
 
 # An expansion takes up to a few hundred microseconds: so many of them hold the event loop for a few
 # milliseconds at most, and the rest follow in later turns.
@@ -64,49 +64,6 @@ _SOON: Final = timedelta(milliseconds=5)
 _ITEMS_MAX: Final = 1000
 
 _log = structlog.get_logger()
-
-
-class RemindersConfig(ConfigModel):
-    """How much of the reminders is shown."""
-
-    look_ahead_ms: int = Field(
-        default=_DAY_MS,
-        ge=0,
-        le=_MONTH_MS,
-        title="Look ahead (ms)",
-        description="How long before it is due a reminder appears.",
-    )
-    look_back_ms: int = Field(
-        default=_DAY_MS,
-        ge=0,
-        le=_MONTH_MS,
-        title="Look back (ms)",
-        description="How long after it was due a reminder that is done is still shown, if such are shown.",
-    )
-    include_completed: bool = Field(
-        default=False, title="Show what is done", description="Whether reminders stay when they are done."
-    )
-    missed_per_reminder: int = Field(
-        default=3,
-        ge=1,
-        le=50,
-        title="Missed ones",
-        description="Of a repeating reminder, how many missed occurrences stay until they are done.",
-    )
-    default_time_zone: TimeZoneName | None = Field(
-        default=None,
-        title="Time zone",
-        description="For new reminders that name none. If not set, the zone of your own settings.",
-    )
-
-    def window(self) -> Window:
-        """The same as the maths knows it."""
-        return Window(
-            look_back=timedelta(milliseconds=self.look_back_ms),
-            look_ahead=timedelta(milliseconds=self.look_ahead_ms),
-            include_completed=self.include_completed,
-            missed=self.missed_per_reminder,
-        )
 
 
 @dataclass(slots=True)

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from server.sources.reminders.edits import (
     MAX_OVERRIDES,
     Deleted,
-    Patch,
-    ReminderRefused,
     Scope,
     Split,
     complete,
@@ -23,6 +21,7 @@ from server.sources.reminders.edits import (
 )
 from server.sources.reminders.model import Override, Reminder, from_stored, occurrence_wire, to_stored
 from server.sources.reminders.recurrence import Occurrence, Recurrence
+from server.sources.reminders.retiming import Patch, ReminderRefused
 from tests.sources.reminders.reminders import once, reminders, repeating, repeating_reminders
 from tests.sources.reminders.series import utc
 
