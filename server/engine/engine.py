@@ -173,8 +173,8 @@ class FeedEngine:
 
     @contextmanager
     def step(self) -> Generator[None]:
-        """What is done inside is one step: the feed is made anew once, at its end, and the first thing done is
-        its cause. Nothing inside may wait."""
+        """What is done inside is one step: the feed is made anew once, at its end, and the first thing done
+        is its cause. Nothing inside may wait."""
         self._roster.begin_unnamed()
         try:
             yield

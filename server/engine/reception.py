@@ -97,6 +97,7 @@ class Reception:
         roster.begin(slot.id, "context")
         try:
             roster.look = True
+            roster.arm(slot)
             if runner.again and slot.blocked is None:
                 roster.make_due(slot, "refresh")
             elif roster.context.version != slot.seen_version:

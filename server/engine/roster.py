@@ -335,7 +335,7 @@ class Roster:
                 slot.next_change_at = None
                 if runner.source.reconsiders:
                     self.reconsider(slot, runner)
-            if slot.ask_at(self.listening) <= now_s and runner.phase is Phase.IDLE:
+            if slot.ask_at(self.listening) <= now_s:
                 self.make_due(slot, "refresh" if slot.failure is None else "retry")
 
     def _expire(self, slot: Slot, now: datetime) -> None:

@@ -12,8 +12,8 @@ __all__ = ["FOREVER", "HAIR_S", "SPACING_S", "refresh_delay_s", "retry_delay_s",
 FOREVER: Final = float("inf")
 
 HAIR_S: Final = 0.001
-"""What is due so soon is due. Timers ring early, by rounding or by the event loop's resolution; to find nothing
-to do then, and set the alarm to the next instant, would be to spin. As fine as times on the wire."""
+"""What is due so soon is due. Timers ring early, by rounding or by the event loop's resolution; to find
+nothing to do then, and set the alarm to the next instant, would be to spin. As fine as times on the wire."""
 
 SPACING_S: Final = 0.1
 """From the beginning of one run of a source to that of the next: what comes in a burst costs two runs, and a

@@ -13,7 +13,7 @@ from protocol.feed import ContextEntry, SourceError
 from protocol.ids import SourceId
 from server.engine.graph import Blocked
 from server.engine.report import NO_ITEMS, Fingerprint, Flaw, Items, SavedSource
-from server.engine.runner import SourceRunner
+from server.engine.runner import Phase, SourceRunner
 from server.engine.schedule import FOREVER, retry_delay_s
 from server.engine.source import FeedSource, SourceFailure
 from server.engine.status import SourceState, SourceStatus, Step, step
@@ -231,7 +231,7 @@ class Slot:
 
     @property
     def stale_at(self) -> datetime | None:
-        """When what it holds is too old to be shown while it fails; None if it holds nothing that would go."""
+        """When what it holds is too old to be shown while it fails; None if it holds nothing that goes."""
         if self.last_ok_at is None or not self.held & self.askable:
             return None
         stale_s = _DEFAULT_STALE_S if self.runner is None else self.runner.source.stale_after_s
@@ -257,8 +257,11 @@ class Slot:
         return wake
 
     def ask_at(self, listening: bool) -> float:
-        """When it is to be asked by itself (monotonic): never while nobody listens, or once it is due."""
-        if not listening or self.blocked is not None or self.due is not None:
+        """When it is to be asked by itself (monotonic): never while nobody listens, it is due, or is asked."""
+        runner = self.runner
+        if not listening or self.blocked is not None or self.due is not None or runner is None:
+            return FOREVER
+        if runner.phase is not Phase.IDLE:
             return FOREVER
         return self.retry_at if self.failure is not None else self.refresh_at
 
