@@ -7,6 +7,7 @@ Each part is a context manager that ends what it began; leaving them in reverse 
 
 from __future__ import annotations
 
+import errno
 import secrets
 import ssl
 from collections.abc import AsyncGenerator, Sequence
@@ -21,6 +22,7 @@ from anyio.abc import TaskGroup
 
 from protocol.ids import ReplicaId
 from server import options
+from server.cannot_start import CannotStart
 from server.engine.clock import Clock, SystemClock
 from server.http.access import OperatorAccess
 from server.http.asyncapi import schema_files
@@ -55,17 +57,25 @@ _log = structlog.get_logger(__name__)
 _HEALTH_EVERY_S = 1.0
 
 
-class CannotListen(Exception):
-    """An address can't be bound. `error` says why."""
+class CannotListen(CannotStart):
+    """An address can't be bound."""
 
     def __init__(self, host: str, port: int, error: OSError) -> None:
-        super().__init__(host, port, error)
-        self.host = host
-        self.port = port
-        self.error = error
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port} can't be bound: {self.error.strerror or self.error}"
+        match error.errno:
+            case errno.EADDRINUSE:
+                why, self.advice = (
+                    "is taken: does a server run there already?",
+                    f"Another port: --port {port + 1}",
+                )
+            case errno.EACCES:
+                why, self.advice = (
+                    "is not for this user: ports below 1024 are root's",
+                    "Another one: --port 8080",
+                )
+            case _:
+                why = f"can't be bound: {error.strerror or error}"
+                self.advice = "Are FREYA_HOST, PORT and FREYA_OPS_LISTEN right?"
+        super().__init__(f"{host}:{port} {why}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +106,8 @@ class App:
 async def open_app(settings: Settings, *, clock: Clock | None = None) -> AsyncGenerator[App]:
     """A whole server, listening, for as long as the block runs.
 
-    Raises SettingsError, KeysUnusable, CertificateUnusable, StorageError, BusUnreachable, JwksUnavailable
-    and CannotListen, each with a text for whoever started it.
+    Raises SettingsError, StorageError and CannotStart (its kinds for keys, certificate, Redis, the
+    issuer's keys and addresses), each with a text for whoever started it.
     """
     clock = clock or SystemClock()
     replica, ready_made = ReplicaId(f"r{secrets.token_hex(4)}"), _ready_made(settings)
@@ -105,7 +115,6 @@ async def open_app(settings: Settings, *, clock: Clock | None = None) -> AsyncGe
         group = await stack.enter_async_context(_background())
         published = await _published_keys(settings, group)
         database = await stack.enter_async_context(open_database(settings))
-        replica = ReplicaId(f"r{secrets.token_hex(4)}")
         bus = await _bus(settings, replica)
         sessions = _session_setup(settings, ready_made, clock, database, bus)
         manager = await stack.enter_async_context(SessionManager.open(sessions))

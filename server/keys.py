@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from server.cannot_start import CannotStart
 from server.settings import Settings
 from server.tokens import MalformedKeys, TokenKeys, generate
 from storage.credentials import KeyRing, generate_key
@@ -24,7 +25,7 @@ JWT_FILE = "jwt.keys"
 CREDENTIAL_FILE = "credential.keys"
 
 
-class KeysUnusable(Exception):
+class KeysUnusable(CannotStart):
     """Keys that are missing or can't be read. The text says what to do, and never shows key material."""
 
 

@@ -8,6 +8,7 @@ import ipaddress
 import ssl
 from importlib.metadata import PackageNotFoundError, version
 
+from server.cannot_start import CannotStart
 from server.engine.limits import FeedLimits
 from server.http.types import ListenerKind
 from server.push.listening import Listener
@@ -36,7 +37,7 @@ __all__ = [
 _DRAIN_DELAY_S = 5.0
 
 
-class CertificateUnusable(Exception):
+class CertificateUnusable(CannotStart):
     """The certificate or its key can't be used. The text names the files."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import TypeVar, cast
@@ -14,6 +13,8 @@ from server.cli.stop import Stop
 __all__ = ["explained", "run_async"]
 
 T = TypeVar("T")
+
+_LOOK_CLOSER = "`python -m server doctor` looks closer."
 
 
 def run_async(work: Callable[[], Awaitable[T]], *, uvloop: bool = False) -> T:
@@ -51,37 +52,15 @@ def _single(error: BaseException) -> BaseException:
 
 
 def _message(error: Exception) -> str | None:
-    from server.keys import KeysUnusable
-    from server.tokens.jwks import JwksUnavailable
+    from server.cannot_start import CannotStart
     from storage.errors import StorageError, StorageUnavailable
 
     match error:
         case StorageUnavailable():
-            return (
-                f"{error}\nIs DATABASE_URL right, and does PostgreSQL run there? `freya doctor` looks closer."
-            )
-        case StorageError() | KeysUnusable() | JwksUnavailable():
+            return f"{error}\nIs DATABASE_URL right, and does PostgreSQL run there? {_LOOK_CLOSER}"
+        case StorageError():
             return str(error)
-        case _:
-            return _message_of_a_start(error)
-
-
-def _message_of_a_start(error: Exception) -> str | None:
-    from server.app import CannotListen
-    from server.options import CertificateUnusable
-    from server.replication.probe import BusUnreachable
-
-    match error:
-        case CertificateUnusable():
-            return str(error)
-        case BusUnreachable():
-            return f"{error}\nTo start without it, and follow when it comes: FREYA_REDIS_REQUIRED=0"
-        case CannotListen() if error.error.errno == errno.EADDRINUSE:
-            other = f"Another port: --port {error.port + 1}"
-            return f"{error.host}:{error.port} is taken: does a server run there already?\n{other}"
-        case CannotListen() if error.error.errno == errno.EACCES:
-            return f"{error}\nPorts below 1024 are root's. Another one: --port 8080"
-        case CannotListen():
-            return f"{error}\nAre FREYA_HOST, PORT and FREYA_OPS_LISTEN right?"
+        case CannotStart():
+            return f"{error}\n{error.advice}".strip()
         case _:
             return None

@@ -20,6 +20,7 @@ import orjson
 import structlog
 from anyio.abc import TaskStatus
 
+from server.cannot_start import CannotStart
 from server.tokens.keys import MalformedKeys, TokenKey, TokenKeys
 
 __all__ = ["JwksOptions", "JwksUnavailable", "PublishedKeys", "parse"]
@@ -31,7 +32,7 @@ _READ_ANEW_EVERY_S = 10.0
 _log = structlog.get_logger(__name__)
 
 
-class JwksUnavailable(Exception):
+class JwksUnavailable(CannotStart):
     """The key set could not be read. The text says where and why, and can be shown to an operator."""
 
 
