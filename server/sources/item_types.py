@@ -9,7 +9,11 @@ __all__ = [
     "CLOCK_DATE",
     "CLOCK_GREETING",
     "CLOCK_SUN",
+    "MUSIC_LISTEN",
+    "MUSIC_PLAYING",
+    "NEWS_ARTICLE",
     "REMINDER",
+    "SYNTHETIC",
     "TRANSIT_STATUS",
     "WEATHER_ALERT",
     "WEATHER_CURRENT",
@@ -21,7 +25,11 @@ CALENDAR_EVENT: Final = "caldav-event"
 CLOCK_DATE: Final = "clock-date"
 CLOCK_GREETING: Final = "clock-greeting"
 CLOCK_SUN: Final = "clock-sun"
+MUSIC_LISTEN: Final = "music-listen"
+MUSIC_PLAYING: Final = "music-now-playing"
+NEWS_ARTICLE: Final = "news-article"
 REMINDER: Final = "reminder"
+SYNTHETIC: Final = "synthetic"
 TRANSIT_STATUS: Final = "tfl-status"
 WEATHER_ALERT: Final = "weather-alert"
 WEATHER_CURRENT: Final = "weather-current"
