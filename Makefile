@@ -3,6 +3,7 @@
 #   make setup   .venv with everything pinned in requirements.lock
 #   make run     the server on 127.0.0.1:8080, with its own PostgreSQL
 #   make test    format, lint, types, tests
+#   make chaos   replicas, faults and an oracle, for five minutes: ARGS="--minutes 60 --seed 7"
 #   make fmt     format, and fix what the linter can
 #   make lock    resolve the dependencies of pyproject.toml anew
 #   make clean   remove .venv and caches (never data)
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 UV := $(VENV)/lock-tools/bin/uv
 
-.PHONY: help setup run test lock fmt clean
+.PHONY: help setup run test chaos lock fmt clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -39,6 +40,10 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
+
+# Three replicas, a PostgreSQL and a Redis, and everything that can go wrong between them. Prints its seeds.
+chaos: setup
+	$(BIN)/python -m tests.faults $(ARGS)
 
 fmt: setup
 	$(BIN)/ruff format .

@@ -101,7 +101,7 @@ async def town(request: pytest.FixtureRequest) -> AsyncGenerator[Town]:
 @pytest.fixture
 async def proxy(redis_server: RedisServer) -> AsyncGenerator[Proxy]:
     """A way to Redis that can be broken."""
-    async with open_proxy(redis_server.port) as proxy:
+    async with open_proxy(lambda: redis_server.port) as proxy:
         yield proxy
 
 
@@ -139,7 +139,7 @@ async def _tls(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Callabl
     server: RedisServer = request.getfixturevalue("redis_server")
     context: ssl.SSLContext = self_signed(folder, "localhost")
     # The redis-server of the tests may have been built without TLS: a TLS end of our own stands before it.
-    proxy = await stack.enter_async_context(open_proxy(server.port, tls=context))
+    proxy = await stack.enter_async_context(open_proxy(lambda: server.port, tls=context))
     return _over(f"rediss://localhost:{proxy.port}/0?ssl_ca_certs={folder / 'server.pem'}")
 
 

@@ -1,0 +1,62 @@
+"""The long form: python -m tests.faults [--minutes 5] [--seed N]. Every failure prints the seed to repeat it."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from random import Random, randrange
+from time import monotonic
+
+import anyio
+
+from storage.migrate import migrate
+from tests.faults.chaos import Plan, Report, run
+from tests.faults.town import open_town
+from tests.support.databases import open_databases
+from tests.support.postgres import PostgresServer, start_postgres
+from tests.support.reaper import Reaper
+from tests.support.redis import RedisServer
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Runs until the time is up, each turn with a town of its own and the next seed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--seed", type=int, default=randrange(1_000_000))
+    asked = parser.parse_args()
+    reaper = Reaper()
+    try:
+        with start_postgres(reaper) as postgres:
+            redis = RedisServer(reaper)
+            redis.start()
+            _turns(postgres, redis, asked.seed, monotonic() + asked.minutes * 60)
+            redis.close()
+    finally:
+        reaper.close()
+
+
+def _turns(postgres: PostgresServer, redis: RedisServer, seed: int, until: float) -> None:
+    while monotonic() < until:
+        with open_databases(postgres) as databases, tempfile.TemporaryDirectory() as folder:
+            database = postgres.dsn(databases.create(databases.template("migrated", migrate)))
+        print(f"seed {seed}", flush=True)
+        report = anyio.run(_turn, postgres, redis, database, Path(folder), seed)
+        print(f"seed {seed}: {report}", flush=True)
+        seed += 1
+
+
+async def _turn(
+    postgres: PostgresServer, redis: RedisServer, database: str, folder: Path, seed: int
+) -> Report:
+    # Long enough for two echoes to be missed; the seed decides on which faults are the long ones.
+    rng = Random(seed)
+    plan = Plan(seed=seed, rounds=4, faults_each=5, lasts_s=rng.choice((3.0, 12.0, 30.0)))
+    async with open_town(postgres, redis, database, folder, rng=rng) as town:
+        return await run(town, plan)
+
+
+if __name__ == "__main__":
+    main()
