@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, Never, TypeAlias, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,6 +20,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from server.enhancement.enhancer import EnhancerStatistics
 from server.loop_watch import LoopStatistics
 from server.push.counters import HistogramValue, PushStatistics
 from server.replication.bus import BusStatistics
@@ -28,7 +29,7 @@ from storage.database import PoolStatistics
 
 __all__ = ["CATALOGUE", "Figure", "Kind", "Metrics", "Readings"]
 
-S = TypeVar("S")
+S = TypeVar("S", contravariant=True)
 
 Kind: TypeAlias = Literal["gauge", "counter", "histogram"]
 _Value: TypeAlias = "float | HistogramValue"
@@ -56,6 +57,7 @@ class Readings:
     pool: Callable[[], PoolStatistics]
     loop: Callable[[], LoopStatistics]
     jwks_failures: Callable[[], int]
+    enhancement: Callable[[], EnhancerStatistics]
 
 
 def _keyed(values: Mapping[int, int] | Mapping[str, int]) -> Mapping[tuple[str, ...], float]:
@@ -190,17 +192,46 @@ _KEYS: tuple[Figure[int], ...] = (
     Figure("freya_jwks_failures", "counter", "Readings of the issuer's keys that failed.", lambda s: s),
 )
 
-CATALOGUE: tuple[tuple[str, Sequence[Figure[object]]], ...] = tuple(
-    (title, figures)  # pyright: ignore[reportAssignmentType] -- each is read with its own room's statistics
-    for title, figures in (
-        ("Connections and pushing", _PUSH),
-        ("Sessions", _SESSIONS),
-        ("Bus", _BUS),
-        ("Database", _POOL),
-        ("Process", _LOOP),
-        ("Keys", _KEYS),
-    )
+_ENHANCEMENT: tuple[Figure[EnhancerStatistics], ...] = (
+    Figure("freya_llm_passes", "counter", "Passes that asked the model.", lambda s: s.passes),
+    Figure("freya_llm_passes_running", "gauge", "Passes under way.", lambda s: s.running),
+    Figure("freya_llm_calls", "counter", "Calls that the endpoint answered.", lambda s: s.model.calls),
+    Figure(
+        "freya_llm_tokens_in", "counter", "Tokens sent, as the endpoint counts.", lambda s: s.model.tokens_in
+    ),
+    Figure("freya_llm_tokens_out", "counter", "Tokens received.", lambda s: s.model.tokens_out),
+    Figure(
+        "freya_llm_latency_seconds",
+        "histogram",
+        "From the turn to ask to the answer or failure.",
+        lambda s: HistogramValue(s.latency.bounds, s.latency.counts, s.latency.total),
+    ),
+    Figure(
+        "freya_llm_skips",
+        "counter",
+        "Passes that a gate held back, by reason.",
+        lambda s: {(reason,): float(count) for reason, count in s.skips.items()},
+        ("reason",),
+    ),
+    Figure(
+        "freya_llm_failures",
+        "counter",
+        "Passes that failed, by kind.",
+        lambda s: {(kind,): float(count) for kind, count in s.failures.items()},
+        ("kind",),
+    ),
+    Figure("freya_llm_breaker_open", "gauge", "1 while nobody asks.", lambda s: float(s.breaker_open)),
 )
+
+CATALOGUE: tuple[tuple[str, Sequence[Figure[Never]]], ...] = (
+    ("Connections and pushing", _PUSH),
+    ("Sessions", _SESSIONS),
+    ("Bus", _BUS),
+    ("Database", _POOL),
+    ("Process", _LOOP),
+    ("Keys", _KEYS),
+)
+"""All figures under the headings of their rooms. Each is read with its own room's statistics."""
 
 
 class Metrics(Collector):
@@ -230,6 +261,7 @@ class Metrics(Collector):
         yield from _families(_POOL, readings.pool())
         yield from _families(_LOOP, readings.loop())
         yield from _families(_KEYS, readings.jwks_failures())
+        yield from _families(_ENHANCEMENT, readings.enhancement())
 
 
 def _families(figures: Sequence[Figure[S]], statistics: S) -> Iterator[Metric]:

@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from server.cli.main import run
+from server.metrics import CATALOGUE
 from server.tokens import generate
 from storage.credentials import generate_key
 from storage.migrate import migrate
@@ -137,7 +139,10 @@ def test_a_taken_port_is_one_message_and_the_first_server_goes_on(
 
 def test_pages_are_served(server: Server) -> None:
     assert get(f"http://{server.place}/readyz") == (200, '{"ready":true,"degraded":[]}')
-    assert "freya_connections 0.0" in get(f"http://{server.place}/metrics")[1]
+    families = text_string_to_metric_families(get(f"http://{server.place}/metrics")[1])
+    named = {family.name: family.type for family in families}
+    for figure in (figure for _, figures in CATALOGUE for figure in figures):
+        assert named[figure.name] == figure.kind
     assert "<title>Freya Push</title>" in get(f"http://{server.place}/")[1]
     assert json.loads(get(f"http://{server.place}/asyncapi.json")[1])["asyncapi"] == "3.0.0"
     assert get(f"http://{server.place}/nothing")[0] == 404
