@@ -24,6 +24,8 @@ from protocol.ids import ReplicaId
 from server import options
 from server.cannot_start import CannotStart
 from server.engine.clock import Clock, SystemClock
+from server.enhancement.enhancer import NO_ENHANCEMENT, Enhancer
+from server.enhancement.model import ChatModel
 from server.http.access import OperatorAccess
 from server.http.asyncapi import schema_files
 from server.http.site import Site
@@ -116,8 +118,11 @@ async def open_app(settings: Settings, *, clock: Clock | None = None) -> AsyncGe
         published = await _published_keys(settings, group)
         database = await stack.enter_async_context(open_database(settings))
         bus = await _bus(settings, replica)
-        sessions = _session_setup(settings, ready_made, clock, database, bus)
+        enhancer = await _enhancer(settings, stack, database, clock, group, replica)
+        sessions = _session_setup(settings, ready_made, clock, database, bus, enhancer)
         manager = await stack.enter_async_context(SessionManager.open(sessions))
+        if enhancer is not None:
+            enhancer.bind(manager)
         verifier = TokenVerifier(
             ready_made.keys, options.token_options(settings), clock.now, published=published
         )
@@ -129,6 +134,7 @@ async def open_app(settings: Settings, *, clock: Clock | None = None) -> AsyncGe
             pool=database.statistics,
             loop=watch.statistics,
             jwks_failures=lambda: 0 if published is None else published.failures,
+            enhancement=lambda: NO_ENHANCEMENT if enhancer is None else enhancer.statistics(),
         )
         site = Site(
             readiness=condition,
@@ -216,6 +222,30 @@ async def _bus(settings: Settings, replica: ReplicaId) -> Bus:
     )
 
 
+async def _enhancer(
+    settings: Settings,
+    stack: AsyncExitStack,
+    database: Database,
+    clock: Clock,
+    group: TaskGroup,
+    replica: ReplicaId,
+) -> Enhancer | None:
+    of = settings.enhancement
+    if of.llm_api_key is None:
+        return None
+    model = await stack.enter_async_context(
+        ChatModel(
+            base_url=of.llm_base_url,
+            api_key=of.llm_api_key.get_secret_value(),
+            model=of.llm_model,
+            clock=clock,
+            timeout_s=of.llm_timeout_s,
+        )
+    )
+    knobs = options.enhancement_options(settings)
+    return Enhancer(model, database=database, clock=clock, group=group, replica=replica, options=knobs)
+
+
 async def _listen(stack: AsyncExitStack, gateway: Gateway, listener: Listener) -> tuple[tuple[str, int], ...]:
     try:
         return await stack.enter_async_context(gateway.listen(listener))
@@ -255,7 +285,12 @@ def _ready_made(settings: Settings) -> _ReadyMade:
 
 
 def _session_setup(
-    settings: Settings, ready_made: _ReadyMade, clock: Clock, database: Database, bus: Bus
+    settings: Settings,
+    ready_made: _ReadyMade,
+    clock: Clock,
+    database: Database,
+    bus: Bus,
+    enhancer: Enhancer | None,
 ) -> SessionSetup:
     def services(writes: UserWrites) -> Services:
         return Services(clock=clock, writes=writes, options=options.source_options(settings))
@@ -271,6 +306,7 @@ def _session_setup(
         options=options.session_options(settings),
         limits=options.feed_limits(settings),
         processors=(TimeOfDay(),),
+        overlay=None if enhancer is None else enhancer.overlay,
     )
 
 

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from server.cannot_start import CannotStart
 from server.engine.limits import FeedLimits
+from server.enhancement.options import EnhancementOptions
 from server.http.types import ListenerKind
 from server.push.listening import Listener
 from server.push.options import PushOptions
@@ -21,6 +22,7 @@ from server.tokens.jwks import JwksOptions
 
 __all__ = [
     "CertificateUnusable",
+    "enhancement_options",
     "feed_limits",
     "is_loopback",
     "jwks_options",
@@ -75,6 +77,19 @@ def session_options(settings: Settings) -> SessionOptions:
     """How long and how many sessions live."""
     sessions = settings.sessions
     return SessionOptions(idle_ttl_s=sessions.session_idle_ttl_s, max_sessions=sessions.max_sessions)
+
+
+def enhancement_options(settings: Settings) -> EnhancementOptions:
+    """For the LLM pass."""
+    of = settings.enhancement
+    return EnhancementOptions(
+        concurrency=of.llm_concurrency,
+        min_interval_s=of.llm_min_interval_s,
+        calls_per_hour=of.llm_max_per_hour,
+        timeout_s=of.llm_timeout_s,
+        # A turn outlives the call it was taken for.
+        lease_s=of.llm_timeout_s + 15.0,
+    )
 
 
 def feed_limits(settings: Settings) -> FeedLimits:

@@ -7,10 +7,12 @@ stored like any write, so that it comes back to this session, and to every other
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -37,14 +39,23 @@ from storage.database import Database, WriteTx
 from storage.errors import StorageUnavailable
 from storage.loading import UserRows
 
-__all__ = ["Enhancer", "EnhancerStatistics", "UserOverlay"]
+__all__ = ["NO_ENHANCEMENT", "Enhancer", "EnhancerStatistics", "Latency", "UserOverlay"]
 
 
 _LOG_EVERY_S: Final = 60.0
 _RELEASE_S: Final = 1.0
-_LATENCY_BUCKETS_S: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_LATENCY_BOUNDS_S: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 _log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Passes by how long they took: `counts` up to each of `bounds` (s), the last one beyond; their sum."""
+
+    bounds: tuple[float, ...] = _LATENCY_BOUNDS_S
+    counts: tuple[int, ...] = (0,) * (len(_LATENCY_BOUNDS_S) + 1)
+    total: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +67,23 @@ class EnhancerStatistics:
     skips: Mapping[SkipReason, int]
     failures: Mapping[FailureKind, int]
     running: int
-    latency_s: Mapping[float, int]
-    """Passes that took at most so long, by bucket; the last is infinity."""
-    latency_sum_s: float
+    latency: Latency
     breaker_open: bool
+
+
+NO_ENHANCEMENT: Final = EnhancerStatistics(
+    ModelStatistics(0, 0, 0, plain=False), 0, MappingProxyType({}), MappingProxyType({}), 0, Latency(), False
+)
+"""Of a server that has no model to ask."""
 
 
 @dataclass(slots=True)
 class _Counts:
     passes: int = 0
     running: int = 0
-    latency_sum_s: float = 0.0
     skips: Counter[SkipReason] = field(default_factory=Counter[SkipReason])
     failures: Counter[FailureKind] = field(default_factory=Counter[FailureKind])
-    latency_s: Counter[float] = field(default_factory=Counter[float])
+    latency: Latency = field(default_factory=Latency)
 
 
 class Enhancer:
@@ -114,8 +128,7 @@ class Enhancer:
             skips=dict(counts.skips),
             failures=dict(counts.failures),
             running=counts.running,
-            latency_s=dict(counts.latency_s),
-            latency_sum_s=counts.latency_sum_s,
+            latency=counts.latency,
             breaker_open=self.breaker.until > self.clock.monotonic(),
         )
 
@@ -172,9 +185,10 @@ class Enhancer:
 
     def _measured(self, seconds: float) -> None:
         self.counts.passes += 1
-        self.counts.latency_sum_s += seconds
-        bucket = next((edge for edge in _LATENCY_BUCKETS_S if seconds <= edge), float("inf"))
-        self.counts.latency_s[bucket] += 1
+        before = self.counts.latency
+        place = bisect_left(before.bounds, seconds)
+        counts = tuple([count + (index == place) for index, count in enumerate(before.counts)])
+        self.counts.latency = Latency(before.bounds, counts, before.total + seconds)
 
 
 class UserOverlay:
