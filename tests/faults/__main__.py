@@ -1,4 +1,4 @@
-"""The long form: python -m tests.faults [--minutes 5] [--seed N]. Every failure prints the seed to repeat it."""
+"""The long form: python -m tests.faults [--minutes 5] [--seed N]. It prints the seed of each turn."""
 
 from __future__ import annotations
 
