@@ -17,6 +17,7 @@ from protocol.feed import FeedItem, Slot
 from protocol.ids import ReplicaId, SourceId, UserId
 from server.engine.clock import SystemClock
 from server.engine.context import Context
+from server.engine.processors import PostProcessor
 from server.engine.source import FeedSource
 from server.enhancement.enhancer import Enhancer
 from server.enhancement.model import ChatModel
@@ -194,7 +195,9 @@ class World:
     hub: MemoryHub = field(default_factory=MemoryHub)
     replicas: list[Replica] = field(default_factory=list[Replica])
 
-    async def replica(self, options: EnhancementOptions = QUICK) -> Replica:
+    async def replica(
+        self, options: EnhancementOptions = QUICK, processors: Sequence[PostProcessor] = ()
+    ) -> Replica:
         assert self.endpoint.web is not None
         clock = SystemClock()
         database = await self.stack.enter_async_context(Database.open(self.url, pool_size=4))
@@ -227,6 +230,7 @@ class World:
                 DefaultRow(row.source_id, row.enabled, dict(row.config))
                 for row in registry.defaults(["freya.user", "test.diary"])
             ],
+            processors=processors,
             overlay=enhancer.overlay,
         )
         manager = await self.stack.enter_async_context(SessionManager.open(setup))

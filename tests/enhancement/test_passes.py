@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +8,9 @@ import anyio
 import orjson
 import pytest
 
+from protocol.feed import FeedItem
+from server.engine.context import Context
+from server.engine.processors import Processed
 from server.enhancement.fills import ENHANCEMENT_ID
 from tests.enhancement.conftest import (
     ALICE,
@@ -186,6 +189,24 @@ async def test_made_up_items_appear_and_a_dismissed_one_does_not_come_back(world
     await wait_asked(world.endpoint, 2)
     await settled(listener, world)
     assert [item.id for item in listener.items()] == ["test.diary/0"]
+
+
+class HideSecrets:
+    """A post-processor that suppresses what is called secret."""
+
+    name = "hide-secrets"
+
+    def __call__(self, items: Sequence[FeedItem], ctx: Context) -> Processed:
+        return Processed(suppress=[item.id for item in items if item.data["title"] == "Secret"])
+
+
+async def test_a_suppressed_item_is_not_told_to_the_model(world: World) -> None:
+    replica = await world.replica(processors=[HideSecrets()])
+    listener = await replica.follow()
+    await listener.until(filled("about Stand-up"))
+    listener.session.source(Diary).retitle("Secret", "Lunch")
+    await listener.until(filled("about Lunch"))
+    assert b"Secret" not in orjson.dumps(world.endpoint.asked)
 
 
 DIARY = "test.diary/0"
