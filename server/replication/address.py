@@ -15,12 +15,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import cycle
+from typing import Protocol, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+
+from server.replication.redis_link import Connected
 
 __all__ = ["RedisAddress"]
 
@@ -31,7 +34,7 @@ _DEFAULT_PORT = {"redis+sentinel": 26379, "redis+cluster": 6379}
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """A parsed REDIS_URL. `connector` makes clients; `shown` is safe for logs and messages."""
+    """A REDIS_URL that can be one. `connector` makes clients; `shown` is safe for logs and messages."""
 
     url: str
     timeout_s: float = 5.0
@@ -64,7 +67,7 @@ class RedisAddress:
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
-    def connector(self) -> Callable[[], Redis]:
+    def connector(self) -> Callable[[], Connected]:
         """Makes a client at each call. Of several nodes each call takes the next one."""
         parts = urlsplit(self.url)
         if parts.scheme == "redis+sentinel":
@@ -74,37 +77,49 @@ class RedisAddress:
             return lambda: self._client(next(urls))
         return lambda: self._client(self.url)
 
-    def _client(self, url: str) -> Redis:
-        # No retries in the library: a broken connection is the bus's business, which backs off and tells.
-        return Redis.from_url(
-            url,
-            socket_connect_timeout=self.timeout_s,
-            socket_timeout=self.timeout_s,
-            socket_keepalive=True,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-        )
+    def _client(self, url: str) -> Connected:
+        return Connected(_from_url(url, **self._patience()))
 
-    def _by_sentinel(self) -> Redis:
+    def _patience(self) -> dict[str, object]:
+        # No retries in the library: a broken connection is the bus's business, which backs off and tells.
+        return {
+            "socket_connect_timeout": self.timeout_s,
+            "socket_timeout": self.timeout_s,
+            "retry": Retry(NoBackoff(), 0),
+        }
+
+    def _by_sentinel(self) -> Connected:
         parts = urlsplit(self.url)
         user, password = _credentials(parts.netloc)
         query = parse_qs(parts.query)
-        sentinel = Sentinel(
+        patience = self._patience()
+        sentinel = _sentinel(
             _nodes(parts.netloc, parts.scheme),
-            sentinel_kwargs={"socket_timeout": self.timeout_s, "socket_connect_timeout": self.timeout_s},
+            sentinel_kwargs=patience,
             username=user,
             password=password,
             db=int(query.get("db", ["0"])[0]),
-            socket_timeout=self.timeout_s,
-            socket_connect_timeout=self.timeout_s,
-            retry=Retry(NoBackoff(), 0),
+            **patience,
         )
-        return sentinel.master_for(parts.path.strip("/"), redis_class=Redis)
+        return Connected(sentinel.master_for(parts.path.strip("/")), tuple(sentinel.sentinels))
 
     def _node_urls(self) -> list[str]:
         parts = urlsplit(self.url)
         login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
         return [f"redis://{login}{host}:{port}" for host, port in _nodes(parts.netloc, parts.scheme)]
+
+
+class _Sentinels(Protocol):
+    """As much of the library's Sentinel as is used, since its own signatures leave gaps."""
+
+    sentinels: list[Redis]
+
+    def master_for(self, service_name: str) -> Redis: ...
+
+
+# The library's own signatures leave gaps.
+_from_url = cast("Callable[..., Redis]", Redis.from_url)  # pyright: ignore[reportUnknownMemberType] -- see above
+_sentinel = cast("Callable[..., _Sentinels]", Sentinel)
 
 
 def _nodes(netloc: str, scheme: str) -> list[tuple[str, int]]:

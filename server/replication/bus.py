@@ -1,4 +1,4 @@
-"""The seam between replicas: announcements of writes, as hints.
+"""The seam between replicas: announcements of writes, as hints; and words between processes.
 
 A hint says "the rows of this user have reached that seq". Nothing depends on it arriving: replicas compare
 their sessions with the store in any case, every few seconds. It only makes them quick.
@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 
-from protocol.ids import UserId
+from protocol.ids import ReplicaId, UserId
 
-__all__ = ["Bus", "BusStatistics", "Hint"]
+__all__ = ["MAX_WORD_BYTES", "Bus", "BusStatistics", "Hint"]
+
+MAX_WORD_BYTES: Final = 1 << 20
+"""A longer word is dropped, by whoever is to send it and by whoever hears it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Bus(Protocol):
 
     Guarantees: each hint arrives at most once at each replica that watches its user; some never do; there is
     no order between announcers. A replica may hear its own. Hints about nobody (`user` None) reach everybody.
-    After a break (`healthy` turned False) anything may have been missed.
+    After a break (`healthy` turned False) anything may have been missed. Words are as unsure as hints.
     """
 
     @property
@@ -56,7 +59,7 @@ class Bus(Protocol):
     def announce(self, hint: Hint) -> None:
         """Tells the others. Never waits and never raises: what cannot be sent is dropped and counted.
 
-        Announcements wait in bounded memory; of one user only the newest does.
+        Announcements wait in bounded memory, the oldest go first; of one user only the newest waits.
         """
         ...
 
@@ -66,6 +69,20 @@ class Bus(Protocol):
 
     def unwatch(self, user: UserId) -> None:
         """Stops them, soon. Idempotent; a hint under way may still arrive."""
+        ...
+
+    async def wait_watching(self, user: UserId) -> None:
+        """Returns once hints of a watched user come, or after a moment if that can't be known: whoever reads
+        rows after this hears of what is written later."""
+        ...
+
+    def tell(self, word: bytes, to: ReplicaId | None = None) -> None:
+        """Says something (a JSON object) to one replica, or to all. Never waits, never raises; may be lost.
+        Whoever speaks to all may hear itself."""
+        ...
+
+    def hear(self, on_word: Callable[[bytes], None]) -> None:
+        """Has `on_word` called for each word from now on; it must not wait nor raise."""
         ...
 
     async def run(

@@ -6,19 +6,22 @@ break, since whoever follows a bus must know that hints were missed.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 import anyio
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 
-from protocol.ids import UserId
-from server.replication.bus import BusStatistics, Hint
+from protocol.ids import ReplicaId, UserId
+from server.replication.bus import MAX_WORD_BYTES, BusStatistics, Hint
 
 __all__ = ["MemoryBus", "MemoryHub"]
 
 # Users whose hints wait at one bus. Each is a dict entry; a replica that is so far behind looks at all rows.
 _MAX_WAITING = 10_000
+_MAX_WORDS = 256
+_NAMELESS = ReplicaId("")
 
 
 class MemoryHub:
@@ -33,9 +36,18 @@ class MemoryHub:
 class MemoryBus:
     """A `Bus` in memory. Alone on its own hub it carries nothing, and is healthy."""
 
-    def __init__(self, hub: MemoryHub | None = None, *, max_waiting: int = _MAX_WAITING) -> None:
+    def __init__(
+        self,
+        hub: MemoryHub | None = None,
+        *,
+        replica: ReplicaId = _NAMELESS,
+        max_waiting: int = _MAX_WAITING,
+    ) -> None:
         self._hub = hub or MemoryHub()
         self._hub.buses.append(self)
+        self._replica = replica
+        self._words: deque[bytes] = deque()
+        self._on_word: Callable[[bytes], None] = _ignore
         self._watched: set[UserId] = set()
         self._waiting: dict[UserId | None, int] = {}
         self._max_waiting = max_waiting
@@ -62,6 +74,20 @@ class MemoryBus:
 
     def unwatch(self, user: UserId) -> None:
         self._watched.discard(user)
+
+    async def wait_watching(self, user: UserId) -> None:
+        """Here a user is watched at once."""
+
+    def tell(self, word: bytes, to: ReplicaId | None = None) -> None:
+        if self._away or len(word) > MAX_WORD_BYTES:
+            self._dropped += 1
+            return
+        for bus in self._hub.buses:
+            if to is None or bus._replica == to:
+                bus._take_word(word)
+
+    def hear(self, on_word: Callable[[bytes], None]) -> None:
+        self._on_word = on_word
 
     def cut(self) -> None:
         """Takes this bus off the hub, as a network would: what is said meanwhile is lost."""
@@ -99,6 +125,8 @@ class MemoryBus:
             for user, seq in waiting.items():
                 self._received += 1
                 on_hint(Hint(user, seq))
+            while self._words:
+                self._on_word(self._words.popleft())
 
     def statistics(self) -> BusStatistics:
         return BusStatistics(self._announced, self._received, self._dropped, len(self._watched), self._breaks)
@@ -115,3 +143,16 @@ class MemoryBus:
         else:
             self._waiting[hint.user] = max(known, hint.seq)
         self._wake.set()
+
+    def _take_word(self, word: bytes) -> None:
+        if self._away:
+            return
+        if len(self._words) >= _MAX_WORDS:
+            self._words.popleft()
+            self._dropped += 1
+        self._words.append(word)
+        self._wake.set()
+
+
+def _ignore(_: bytes) -> None:
+    """Before anybody listens."""

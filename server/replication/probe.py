@@ -1,4 +1,4 @@
-"""One question to Redis, for whoever wants to know whether it can be reached."""
+"""Whether Redis can be reached: asked once at the start, where somebody looks on, and by `freya doctor`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,23 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import anyio
+import structlog
 
+from protocol.ids import ReplicaId
+from server.cannot_start import CannotStart
 from server.replication.address import RedisAddress
+from server.replication.redis import RedisBus
 from server.replication.redis_link import LinkBroken, RedisLink
 
-__all__ = ["BusUnreachable", "RedisFacts", "ask_redis"]
+__all__ = ["BusUnreachable", "RedisFacts", "ask_redis", "open_redis_bus"]
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
-class BusUnreachable(Exception):
+class BusUnreachable(CannotStart):
     """Redis did not answer. The text names no password."""
+
+    advice = "To start without it, and follow when it comes: FREYA_REDIS_REQUIRED=0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +31,25 @@ class RedisFacts:
 
     version: str
     seconds: float
+
+
+async def open_redis_bus(url: str, replica: ReplicaId, *, timeout_s: float, required: bool) -> RedisBus:
+    """A bus over that Redis. Where nothing answers now: raises BusUnreachable if it is `required`; else the
+    bus begins as broken, and follows when Redis comes.
+
+    A wrong address is always an error: it would never get well.
+    """
+    try:
+        address = RedisAddress.parse(url, timeout_s=timeout_s)
+    except ValueError as error:
+        raise BusUnreachable(f"REDIS_URL {error}") from error
+    try:
+        await ask_redis(url, timeout_s=timeout_s)
+    except BusUnreachable as problem:
+        if required:
+            raise BusUnreachable(f"Redis does not answer at {address.shown} (REDIS_URL): {problem}") from None
+        _log.warning("redis_away", address=address.shown, problem=str(problem))
+    return RedisBus(address.connector(), replica)
 
 
 async def ask_redis(url: str, timeout_s: float = 5.0) -> RedisFacts:

@@ -1,4 +1,4 @@
-"""The bus over Redis pub/sub: one subscribed connection a process, a channel for each user with a session here.
+"""The bus over Redis pub/sub: one subscribed connection, and a channel for each user with a session here.
 
 Pub/sub keeps nothing: what is said while a connection is away is lost, and no error tells so. So the bus asks
 itself, through its own subscription, whether words still get round (a PING would only show that the server
@@ -7,26 +7,26 @@ lives), and calls itself broken when they don't. Breaks cost speed, not truth: s
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from random import Random
 from typing import Final
 
 import anyio
 import structlog
-from anyio import TASK_STATUS_IGNORED, CancelScope
+from anyio import TASK_STATUS_IGNORED, Event, create_task_group, fail_after, move_on_after
 from anyio.abc import TaskStatus
-from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
 
 from protocol.ids import ReplicaId, UserId
-from server.replication.bus import BusStatistics, Hint
+from server.replication.bus import MAX_WORD_BYTES, BusStatistics, Hint
+from server.replication.outbox import Outbox
+from server.replication.redis_link import Connected, Heard, LinkBroken, RedisLink
 
 __all__ = ["RedisBus", "RedisBusOptions"]
 
-_CLOSE_S: Final = 2.0
+# A replica's name in front of what it says; a number has at most 18 digits (a PostgreSQL bigint has 19).
+_MAX_DIGITS: Final = 18
+_FIRST_S: Final = 5.0
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -47,6 +47,9 @@ class RedisBusOptions:
     most_waiting: int = 10_000
     """Users whose hints wait to be sent; past it the oldest hint is dropped (the look mends)."""
 
+    watching_s: float = 0.25
+    """A new session's rows wait no longer than this for its channel."""
+
     namespace: str = "freya"
     """Before every channel's name: servers that share a Redis and not a database need two."""
 
@@ -56,7 +59,7 @@ class RedisBus:
 
     def __init__(
         self,
-        connect: Callable[[], Redis],
+        connect: Callable[[], Connected],
         replica: ReplicaId,
         *,
         options: RedisBusOptions | None = None,
@@ -64,23 +67,23 @@ class RedisBus:
     ) -> None:
         self._connect = connect
         self._options = options or RedisBusOptions()
-        self._rng = rng or Random()
-        name = self._options.namespace
-        self._user_prefix = f"{name}:user:".encode()
-        self._everybody = f"{name}:everybody".encode()
-        self._echo = f"{name}:echo:{replica}".encode()
-        self._own = f" {replica}".encode()
+        self._rng = rng or Random()  # noqa: S311 -- it only spreads attempts
+        self._names = _Names(self._options.namespace, replica)
         self._watched: set[UserId] = set()
-        self._to_watch: dict[UserId, bool] = {}
-        self._outgoing: dict[UserId | None, int] = {}
-        self._wake_sender = anyio.Event()
-        self._wake_subscriber = anyio.Event()
+        self._subscribed: set[UserId] = set()  # as asked of the present connection
+        self._confirmed: dict[UserId, Event] = {}  # somebody waits for these
+        self._watching: set[UserId] = set()  # confirmed by the present connection
+        self._to_watch: dict[UserId, None] = {}  # whose subscription may have to change
+        self._outbox = Outbox(self._options.most_waiting)
+        self._wake_subscriber = Event()
+        self._echo_ready = Event()
+        self._echoed = Event()
+        self._echo_number = 0
         self._linked = False
         self._told = True
-        self._on_hint: Callable[[Hint], None] = _nobody
-        self._on_health: Callable[[bool], None] = _nobody
-        self._probe_number = 0
-        self._echoed = 0
+        self._on_hint: Callable[[Hint], None] = _ignore
+        self._on_word: Callable[[bytes], None] = _ignore
+        self._on_health: Callable[[bool], None] = _ignore
         self._announced = self._received = self._dropped = self._breaks = 0
 
     @property
@@ -89,24 +92,31 @@ class RedisBus:
 
     def announce(self, hint: Hint) -> None:
         self._announced += 1
-        seq = max(hint.seq, self._outgoing.pop(hint.user, hint.seq))
-        if len(self._outgoing) >= self._options.most_waiting:
-            del self._outgoing[next(iter(self._outgoing))]
+        self._outbox.put_hint(hint)
+
+    def tell(self, word: bytes, to: ReplicaId | None = None) -> None:
+        if len(word) > MAX_WORD_BYTES:
             self._dropped += 1
-        self._outgoing[hint.user] = seq
-        self._wake_sender.set()
+        else:
+            self._outbox.put_word(word, to)
+
+    def hear(self, on_word: Callable[[bytes], None]) -> None:
+        self._on_word = on_word
 
     def watch(self, user: UserId) -> None:
-        if user not in self._watched:
-            self._watched.add(user)
-            self._to_watch[user] = True
-            self._wake_subscriber.set()
+        self._watched.add(user)
+        self._change(user)
 
     def unwatch(self, user: UserId) -> None:
-        if user in self._watched:
-            self._watched.discard(user)
-            self._to_watch[user] = False
-            self._wake_subscriber.set()
+        self._watched.discard(user)
+        self._change(user)
+
+    async def wait_watching(self, user: UserId) -> None:
+        if not self._linked or user in self._watching or user not in self._watched:
+            return
+        confirmed = self._confirmed.setdefault(user, Event())
+        with move_on_after(self._options.watching_s):
+            await confirmed.wait()
 
     async def run(
         self,
@@ -117,80 +127,204 @@ class RedisBus:
     ) -> None:
         self._on_hint, self._on_health = on_hint, on_health
         started = _Once(task_status.started)
-        backoff = self._options.backoff_s
+        backoff_s = self._options.backoff_s
         while True:
-            was_linked = await self._link(started)
+            was_linked = await self._live(started)
             self._turn(linked=False)
             started()
-            backoff = (
-                self._options.backoff_s if was_linked else min(backoff * 2, self._options.backoff_most_s)
+            backoff_s = (
+                self._options.backoff_s if was_linked else min(backoff_s * 2, self._options.backoff_most_s)
             )
-            await anyio.sleep(backoff * (0.5 + self._rng.random() / 2))
+            await anyio.sleep(backoff_s * (0.5 + self._rng.random() / 2))
 
     def statistics(self) -> BusStatistics:
-        return BusStatistics(self._announced, self._received, self._dropped, len(self._watched), self._breaks)
+        return BusStatistics(
+            announced=self._announced,
+            received=self._received,
+            dropped=self._dropped + self._outbox.dropped,
+            watched=len(self._watched),
+            breaks=self._breaks,
+        )
 
     # One connection's life
 
-    async def _link(self, started: Callable[[], None]) -> bool:
+    async def _live(self, started: Callable[[], None]) -> bool:
         """Connects and serves until something breaks; whether words ever got round."""
-        client = self._connect()
-        pubsub = client.pubsub(ignore_subscribe_messages=True)
         was_linked = False
-        try:
-            async with anyio.create_task_group() as tasks:
-                scope = tasks.cancel_scope
+        async with RedisLink.open(self._connect) as link, create_task_group() as tasks:
 
-                async def guard(work: Callable[[], Awaitable[None]]) -> None:
-                    # Whichever breaks first ends the others: there is one connection's life here.
-                    try:
-                        await work()
-                    except (RedisError, OSError, TimeoutError) as error:
-                        if self._linked:
-                            _log.warning("bus_broken", error=type(error).__name__)
-                        scope.cancel()
+            async def guard(work: Callable[[], Awaitable[None]]) -> None:
+                # Whichever breaks first ends the others: they share one connection's life.
+                nonlocal was_linked
+                try:
+                    await work()
+                except (LinkBroken, TimeoutError) as problem:
+                    was_linked = self._linked
+                    if was_linked:
+                        _log.warning("bus_broken", problem=str(problem) or "no echo came back")
+                    tasks.cancel_scope.cancel()
 
-                self._to_watch.clear()
-                await guard(lambda: pubsub.subscribe(self._everybody, self._echo))
-                if not scope.cancel_called:
-                    tasks.start_soon(guard, lambda: self._read(pubsub))
-                    tasks.start_soon(guard, lambda: self._subscribe(pubsub))
-                    tasks.start_soon(guard, lambda: self._probe(client, started))
-                    tasks.start_soon(guard, lambda: self._send(client))
-            was_linked = self._linked
-        finally:
-            with CancelScope(shield=True), anyio.move_on_after(_CLOSE_S):
-                await _close(pubsub, client)
+            self._forget_link()
+            await guard(lambda: self._subscribe_first(link))
+            if not tasks.cancel_scope.cancel_called:
+                tasks.start_soon(guard, lambda: self._read(link))
+                tasks.start_soon(guard, lambda: self._subscribe(link))
+                tasks.start_soon(guard, lambda: self._probe(link, started))
+                tasks.start_soon(guard, lambda: self._send(link))
         return was_linked
 
-    async def _read(self, pubsub: PubSub) -> None:
+    def _forget_link(self) -> None:
+        self._subscribed.clear()
+        self._watching.clear()
+        self._to_watch.clear()
+        self._echo_ready = Event()
+
+    async def _subscribe_first(self, link: RedisLink) -> None:
+        # The library has no limit on connecting through several names and sentinels.
+        with fail_after(_FIRST_S * 2):
+            await link.subscribe([self._names.everybody, self._names.own])
+
+    async def _read(self, link: RedisLink) -> None:
         while True:
-            message = await pubsub.get_message(timeout=None)
-            if message is not None:
-                self._take(message["channel"], message["data"])
+            heard = await link.listen()
+            if heard is not None:
+                self._take(heard)
 
-    def _take(self, channel: object, data: object) -> None:
-        """Makes a hint of what was heard. Never raises: anybody may publish anything."""
-        if not isinstance(channel, bytes) or not isinstance(data, bytes):
+    async def _subscribe(self, link: RedisLink) -> None:
+        """Follows who is watched, in batches: everybody who is, then the echo, then the changes."""
+        await self._make_subscribed(link, list(self._watched))
+        # Redis takes a connection's commands in order: whoever hears the echo hears all of the above.
+        await link.subscribe([self._names.echo])
+        while True:
+            await self._wake_subscriber.wait()
+            self._wake_subscriber = Event()
+            changes, self._to_watch = list(self._to_watch), {}
+            await self._make_subscribed(link, changes)
+
+    async def _make_subscribed(self, link: RedisLink, users: Sequence[UserId]) -> None:
+        size = self._options.batch
+        for start in range(0, len(users), size):
+            batch = users[start : start + size]
+            wanted = [user for user in batch if user in self._watched and user not in self._subscribed]
+            unwanted = [user for user in batch if user not in self._watched and user in self._subscribed]
+            # Changed before the waiting: who is watched again meanwhile counts as a new change.
+            self._subscribed.update(wanted)
+            self._subscribed.difference_update(unwanted)
+            self._watching.difference_update(unwanted)
+            await link.subscribe([self._names.of_user(user) for user in wanted])
+            await link.unsubscribe([self._names.of_user(user) for user in unwanted])
+
+    async def _send(self, link: RedisLink) -> None:
+        while True:
+            await self._outbox.wait()
+            batch = self._outbox.take(self._options.batch)
+            try:
+                await link.publish([self._names.letter(each) for each in batch])
+            except LinkBroken:
+                # Some may have gone out: of two sendings one could arrive twice, none is no harm.
+                self._dropped += len(batch)
+                raise
+
+    async def _probe(self, link: RedisLink, started: Callable[[], None]) -> None:
+        """Sends itself a number now and then, and waits to hear it."""
+        every_s, misses = self._options.probe_every_s, 0
+        with fail_after(every_s * self._options.probe_misses):
+            await self._echo_ready.wait()
+        while True:
+            self._echo_number += 1
+            self._echoed = Event()
+            with move_on_after(every_s) as patience:
+                await link.publish([(self._names.echo, str(self._echo_number).encode())])
+                await self._echoed.wait()
+            if not patience.cancelled_caught:
+                misses = 0
+                self._turn(linked=True)
+                started()
+                await anyio.sleep(every_s)
+                continue
+            misses += 1
+            if misses >= self._options.probe_misses:
+                raise TimeoutError
+
+    # What was heard
+
+    def _take(self, heard: Heard) -> None:
+        """Makes a hint or a word of it. Never raises: anybody may publish anything."""
+        if heard.data is None:
+            self._confirm(heard.channel)
+        elif heard.channel == self._names.echo:
+            if heard.data == str(self._echo_number).encode():
+                self._echoed.set()
+        elif heard.channel in self._names.for_words and heard.data.startswith(b"{"):
+            self._take_word(heard.data)
+        else:
+            self._take_hint(heard.channel, heard.data)
+
+    def _confirm(self, channel: bytes) -> None:
+        if channel == self._names.echo:
+            self._echo_ready.set()
+            return
+        user = self._names.user_of(channel)
+        if user is not None and user in self._subscribed:
+            self._watching.add(user)
+            if (waited_for := self._confirmed.pop(user, None)) is not None:
+                waited_for.set()
+
+    def _take_word(self, word: bytes) -> None:
+        if len(word) > MAX_WORD_BYTES:
             self._dropped += 1
-            return
-        if channel == self._echo:
-            self._echoed = int(data) if data.isdigit() and len(data) < 19 else self._echoed
-            return
+        else:
+            self._on_word(word)
+
+    def _take_hint(self, channel: bytes, data: bytes) -> None:
         number, _, origin = data.partition(b" ")
-        if not number.isdigit() or len(number) > 18 or len(origin) > 128:
+        user = self._names.user_of(channel)
+        makes_sense = (
+            number.isdigit()
+            and len(number) <= _MAX_DIGITS
+            and (user is not None or channel == self._names.everybody)
+        )
+        if not makes_sense:
             self._dropped += 1
-            return
-        if b" " + origin == self._own:
-            return
-        user = self._user_of(channel)
-        if user is None and channel != self._everybody:
-            self._dropped += 1
-            return
-        self._received += 1
-        self._on_hint(Hint(user, int(number)))
+        elif origin != self._names.replica:
+            self._received += 1
+            self._on_hint(Hint(user, int(number)))
 
-    def _user_of(self, channel: bytes) -> UserId | None:
+    def _change(self, user: UserId) -> None:
+        self._to_watch[user] = None
+        self._wake_subscriber.set()
+        if user not in self._watched and (waited_for := self._confirmed.pop(user, None)) is not None:
+            waited_for.set()
+
+    def _turn(self, *, linked: bool) -> None:
+        if self._linked and not linked:
+            self._breaks += 1
+            for waited_for in self._confirmed.values():
+                waited_for.set()
+            self._confirmed.clear()
+        self._linked = linked
+        if self._told != linked:
+            self._told = linked
+            self._on_health(linked)
+
+
+class _Names:
+    """The channels, and how what is said looks on them."""
+
+    def __init__(self, namespace: str, replica: ReplicaId) -> None:
+        self._user_prefix = f"{namespace}:user:".encode()
+        self._replica_prefix = f"{namespace}:replica:".encode()
+        self.everybody = f"{namespace}:everybody".encode()
+        self.echo = f"{namespace}:echo:{replica}".encode()
+        self.replica = replica.encode()
+        self.own = self._replica_prefix + self.replica
+        self.for_words = frozenset((self.everybody, self.own))
+
+    def of_user(self, user: UserId) -> bytes:
+        return self._user_prefix + user.encode()
+
+    def user_of(self, channel: bytes) -> UserId | None:
+        """The user whose channel it is, if it is one's."""
         if not channel.startswith(self._user_prefix):
             return None
         try:
@@ -198,68 +332,13 @@ class RedisBus:
         except UnicodeDecodeError:
             return None
 
-    async def _subscribe(self, pubsub: PubSub) -> None:
-        """Follows who is watched, in batches: first everybody who is, then the changes."""
-        for users in _chunks(list(self._watched), self._options.batch):
-            await pubsub.subscribe(*[self._channel(user) for user in users if user in self._watched])
-        while True:
-            await self._wake_subscriber.wait()
-            self._wake_subscriber = anyio.Event()
-            changes, self._to_watch = self._to_watch, {}
-            for users in _chunks([user for user, on in changes.items() if on], self._options.batch):
-                await pubsub.subscribe(*[self._channel(user) for user in users])
-            for users in _chunks([user for user, on in changes.items() if not on], self._options.batch):
-                await pubsub.unsubscribe(*[self._channel(user) for user in users])
-
-    async def _send(self, client: Redis) -> None:
-        while True:
-            await self._wake_sender.wait()
-            self._wake_sender = anyio.Event()
-            while self._outgoing:
-                batch = list(islice(self._outgoing.items(), self._options.batch))
-                async with client.pipeline(transaction=False) as pipe:
-                    for user, seq in batch:
-                        # Out before it is sent: of two sendings one could arrive twice, none is no harm.
-                        del self._outgoing[user]
-                        channel = self._everybody if user is None else self._channel(user)
-                        pipe.publish(channel, str(seq).encode() + self._own)
-                    try:
-                        await pipe.execute()
-                    except (RedisError, OSError, TimeoutError):
-                        self._dropped += len(batch)
-                        raise
-
-    async def _probe(self, client: Redis, started: Callable[[], None]) -> None:
-        """Sends itself a number now and then, and waits to hear it."""
-        misses = 0
-        while True:
-            self._probe_number += 1
-            number = self._probe_number
-            # The first answer is waited for in small steps: it is what makes the bus healthy.
-            await client.publish(self._echo, str(number))
-            with anyio.move_on_after(self._options.probe_every_s):
-                while self._echoed < number:
-                    await anyio.sleep(self._options.probe_every_s / 100)
-            if self._echoed >= number:
-                misses = 0
-                self._turn(linked=True)
-                started()
-                await anyio.sleep(self._options.probe_every_s)
-                continue
-            misses += 1
-            if misses >= self._options.probe_misses:
-                raise TimeoutError
-
-    def _turn(self, *, linked: bool) -> None:
-        if self._linked and not linked:
-            self._breaks += 1
-        self._linked = linked
-        if self._told != linked:
-            self._told = linked
-            self._on_health(linked)
-
-    def _channel(self, user: UserId) -> bytes:
-        return self._user_prefix + user.encode()
+    def letter(self, said: Hint | tuple[bytes, ReplicaId | None]) -> tuple[bytes, bytes]:
+        """Channel and content of a hint ("SEQ REPLICA") or of a word (which is JSON)."""
+        if isinstance(said, Hint):
+            channel = self.everybody if said.user is None else self.of_user(said.user)
+            return channel, str(said.seq).encode() + b" " + self.replica
+        word, to = said
+        return self.everybody if to is None else self._replica_prefix + to.encode(), word
 
 
 class _Once:
@@ -274,17 +353,5 @@ class _Once:
             fn()
 
 
-def _nobody(_: object) -> None:
-    """Before `run`."""
-
-
-def _chunks(users: list[UserId], size: int) -> Iterable[list[UserId]]:
-    return (users[start : start + size] for start in range(0, len(users), size))
-
-
-async def _close(pubsub: PubSub, client: Redis) -> None:
-    try:
-        await pubsub.aclose()
-        await client.aclose()
-    except (RedisError, OSError):
-        pass
+def _ignore(_: object) -> None:
+    """Before anybody listens."""
