@@ -31,6 +31,7 @@ from server.http.asyncapi import schema_files
 from server.http.site import Site
 from server.keys import credential_ring, token_keys
 from server.loop_watch import LoopWatch, settle_memory
+from server.memory_watch import MemoryWatch, resident_bytes
 from server.metrics import Metrics, Readings
 from server.push.gateway import Gateway, GatewaySetup
 from server.push.listening import Listener
@@ -153,6 +154,7 @@ async def open_app(settings: Settings, *, clock: Clock | None = None) -> AsyncGe
         gateway = await stack.enter_async_context(Gateway.open(pushing))
         group.start_soon(watch.run)
         group.start_soon(condition.follow, gateway, manager, clock)
+        group.start_soon(_memory_watch(settings, manager, gateway).run)
         tls = ready_made.tls
         bound = [await _listen(stack, gateway, listener) for listener in options.listeners(settings, tls)]
         settle_memory()
@@ -307,6 +309,15 @@ def _session_setup(
         limits=options.feed_limits(settings),
         processors=(TimeOfDay(),),
         overlay=None if enhancer is None else enhancer.overlay,
+    )
+
+
+def _memory_watch(settings: Settings, manager: SessionManager, gateway: Gateway) -> MemoryWatch:
+    return MemoryWatch(
+        settings.sessions.memory_high_mib * 1024 * 1024,
+        resident=resident_bytes,
+        shed=manager.shed,
+        overloaded=gateway.set_overloaded,
     )
 
 

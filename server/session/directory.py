@@ -162,6 +162,19 @@ class SessionDirectory:
         self._evicted += count
         return count
 
+    def shed(self, count: int) -> int:
+        """Ends up to so many idle sessions, the longest idle first, however short that is; how many."""
+        young = self._parts.clock.monotonic() - _YOUNG_S
+        longest = [
+            session
+            for session in list(self._idle.values())[:count]
+            if session.idle_since is not None and session.idle_since <= young
+        ]
+        for session in longest:
+            self.end(session, "removed")
+        self._evicted += len(longest)
+        return len(longest)
+
     def refuse(self) -> None:
         """From here on nobody gets a session; what is being made is given up."""
         self._closed = True
