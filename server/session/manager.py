@@ -135,6 +135,10 @@ class SessionManager:
         One that is asked for after this call began is a new one. Returns when the old one has ended."""
         await self._directory.remove(user, reason)
 
+    def shed(self, count: int) -> int:
+        """Lets up to so many idle sessions go, the longest idle first; how many. For who needs the memory."""
+        return self._directory.shed(count)
+
     async def bring_up_to(self, user: UserId, seq: int) -> None:
         """Returns once the live session has read its rows as of write `seq` or later; at once if it has.
 
