@@ -144,6 +144,12 @@ class FrameParser:
         self._protocol.send_close(code, reason)
         return b"".join(self.to_send())
 
+    def fail(self, code: int, reason: str) -> bytes:
+        """Ends the stream over what the peer sent (RFC 6455, section 7.1.7); returns the close frame. The
+        peer's own is not waited for."""
+        self._protocol.fail(code, reason)
+        return b"".join(self.to_send())
+
     def _frame(self, frame: Frame) -> Event | None:
         match frame.opcode:
             case Opcode.TEXT | Opcode.BINARY:

@@ -163,7 +163,7 @@ class Wire(asyncio.Protocol, ABC):
             try:
                 payload.decode()
             except UnicodeDecodeError:
-                self.close(CloseCode.INVALID_TEXT, "text that is not UTF-8")
+                self._fail(CloseCode.INVALID_TEXT, "text that is not UTF-8")
                 return
         self.receive_text(payload)
 
@@ -227,10 +227,12 @@ class Wire(asyncio.Protocol, ABC):
         if self._leave(code, reason):
             parser = inflow.parser if inflow is not None else FrameParser(deflate=self.deflate)
             if parser.over:
-                self.transport.abort()
+                # The peer's own close frame has been read, and what came before it was being handled.
+                last_words = b"".join(parser.to_send())
             else:
-                self.transport.write(parser.close(code, reason))
-                self.hub.members.say_farewell(self.transport, parser)
+                last_words = parser.close(code, reason)
+            self.transport.write(last_words)
+            self.hub.members.say_farewell(self.transport, parser)
 
     def abort(self, code: int) -> None:
         """Drops the socket without a word: there is nobody to hear it. Idempotent."""
@@ -240,6 +242,13 @@ class Wire(asyncio.Protocol, ABC):
     def give_up(self) -> None:
         """A fault of ours: the client comes back and is given a state it can rely on."""
         self.close(CloseCode.INTERNAL)
+
+    def _fail(self, code: int, reason: str) -> None:
+        """Ends over what the peer sent, without waiting for its close frame."""
+        if self._leave(code, reason):
+            parser = FrameParser(deflate=self.deflate)
+            self.transport.write(parser.fail(code, reason))
+            self.hub.members.say_farewell(self.transport, parser)
 
     def _leave(self, code: int, reason: str) -> bool:
         """Ends everything but the socket. False if that was done before."""

@@ -69,6 +69,7 @@ class BoardSource(FeedSource):
         self._board.said.append(params.text)
         if self._board.gate is not None:
             await self._board.gate.wait()
+        self._board.finished.append(params.text)
         return {"said": params.text}
 
 
@@ -85,6 +86,7 @@ class Board(FeedProvider[BoardConfig]):
         self.shown: dict[UserId, dict[str, str]] = {}
         self.urgencies: dict[str, float] = {}
         self.said: list[str] = []
+        self.finished: list[str] = []
         self.fetched = 0
         self.hanging = anyio.Event()
         self.gate: anyio.Event | None = None

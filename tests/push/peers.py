@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -44,14 +44,16 @@ class Peer:
 
     async def next(self, method: str) -> Json:
         """The params of the next notification of that method; what comes before it is kept for later."""
+        return (await self.pick(lambda message: message.get("method") == method))["params"]
+
+    async def pick(self, wanted: Callable[[Json], bool]) -> Json:
+        """The next message that is wanted; what comes before it is kept for later."""
         for index, message in enumerate(self.unread):
-            if message.get("method") == method:
-                return self.unread.pop(index)["params"]
-        while True:
-            message = await self.receive()
-            if message.get("method") == method:
-                return message["params"]
+            if wanted(message):
+                return self.unread.pop(index)
+        while not wanted(message := await self.receive()):
             self.unread.append(message)
+        return message
 
     async def send(self, method: str, params: object = None, *, id_: object = None) -> None:
         """Sends a request, or a notification where there is no id."""
@@ -62,14 +64,7 @@ class Peer:
 
     async def reply(self, id_: object) -> Json:
         """The reply of that id."""
-        for index, message in enumerate(self.unread):
-            if "method" not in message and message.get("id") == id_:
-                return self.unread.pop(index)
-        while True:
-            message = await self.receive()
-            if "method" not in message and message.get("id") == id_:
-                return message
-            self.unread.append(message)
+        return await self.pick(lambda message: "method" not in message and message.get("id") == id_)
 
     async def request(self, method: str, params: object = None) -> Json:
         """The whole reply to a request."""
@@ -114,20 +109,20 @@ class Follower:
 
     async def step(self) -> str:
         """Takes in the next snapshot or delta of this feed; says which it was."""
-        while True:
-            message = await self._peer.receive()
-            params = message.get("params", {})
-            if message.get("method") == "feed.snapshot" and params["feed"] == self.feed:
-                self.state = FeedState.from_wire(params)
-                break
-            if message.get("method") == "feed.delta" and params["feed"] == self.feed:
-                assert params["base"] == self.cursor, "a delta that does not follow"
-                self.state = apply(self.state, Delta.from_wire(params))
-                break
-            self._peer.unread.append(message)
+        message = await self._peer.pick(self._is_ours)
+        params = message["params"]
+        if message["method"] == "feed.snapshot":
+            self.state = FeedState.from_wire(params)
+        else:
+            assert params["base"] == self.cursor, "a delta that does not follow"
+            self.state = apply(self.state, Delta.from_wire(params))
         self.cursor = params["cursor"]
         self.frames += 1
         return message["method"]
+
+    def _is_ours(self, message: Json) -> bool:
+        frames = ("feed.snapshot", "feed.delta")
+        return message.get("method") in frames and message["params"]["feed"] == self.feed
 
     def texts(self) -> list[object]:
         """What the notes say."""

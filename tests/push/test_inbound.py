@@ -56,6 +56,7 @@ def test_the_quick_reader_takes_every_whole_text_frame_under_64_kib(payload: byt
         masked(b""),
         b"",
     ],
+    ids=["cut", "more behind", "fragment", "compressed", "binary", "ping", "not masked", "empty", "nothing"],
 )
 def test_the_quick_reader_leaves_everything_else_to_the_parser(data: bytes) -> None:
     assert read_small(data) is None
@@ -107,6 +108,7 @@ def test_compressed_messages_stand_alone() -> None:
         (masked(b"", opcode=8), 1005),
         (masked(b"\x0f\xa0", opcode=8), 4000),
     ],
+    ids=["1000", "none", "4000"],
 )
 def test_a_close_frame_is_a_goodbye_with_the_peers_code(data: bytes, code: int) -> None:
     parser = FrameParser(deflate=False)
@@ -129,6 +131,19 @@ def test_a_close_frame_is_a_goodbye_with_the_peers_code(data: bytes, code: int) 
         (masked(b"x" * 65_537), 1009),
         (masked(b"x" * 40_000, fin=False) + masked(b"y" * 40_000, opcode=0), 1009),
         (masked(b"\x03\xe8\xff", opcode=8), 1007),
+    ],
+    ids=[
+        "unknown opcode",
+        "not masked",
+        "reserved bit",
+        "continuation of nothing",
+        "control frame too long",
+        "message inside another",
+        "half a close code",
+        "a code never sent",
+        "frame too big",
+        "fragments too big",
+        "close reason not UTF-8",
     ],
 )
 def test_a_broken_stream_is_a_goodbye_with_our_code(data: bytes, code: int) -> None:
