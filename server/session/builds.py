@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from protocol.frozen import JsonValue
 from protocol.ids import UserId
 from server.engine.clock import Clock, expire_after
-from server.engine.source import ConfigProblem, FeedSource, SourceFailure, Unauthorized, Unreachable
+from server.engine.source import ConfigProblem, FeedSource, SourceFailure, Unauthorized
 from server.engine.tasks import is_cancellation, is_fatal
 from server.sources.provider import AnyProvider
 from server.sources.services import Services
@@ -37,10 +37,9 @@ _log = structlog.stdlib.get_logger(__name__)
 class SourceBuilder:
     """Builds the sources of every user. Holds no user itself."""
 
-    def __init__(self, *, keys: KeyRing, services: Services, timeout_s: float) -> None:
+    def __init__(self, *, keys: KeyRing, services: Services) -> None:
         self._keys = keys
         self._services = services
-        self._timeout_s = timeout_s
         # Most rows have no config of their own: those share one instance, where it cannot be changed.
         self._empty: dict[str, BaseModel] = {}
 
@@ -56,7 +55,8 @@ class SourceBuilder:
         config: BaseModel,
         credentials: BaseModel | None,
     ) -> FeedSource:
-        """Asks the provider. Raises SourceFailure, also if it takes too long or answers another's source."""
+        """Asks the provider. Raises SourceFailure, also if it answers another's source. The patience is the
+        caller's."""
         source = await self._guarded(
             provider, lambda: provider.source_for_user(user, config, credentials, self._services)
         )
@@ -72,7 +72,8 @@ class SourceBuilder:
     async def check_credentials(
         self, user: UserId, provider: AnyProvider, config: BaseModel, credentials: BaseModel
     ) -> None:
-        """Asks the provider whether it can tell at once that they are no good. Raises SourceFailure."""
+        """Asks the provider whether it can tell at once that they are no good. Raises SourceFailure. The
+        patience is the caller's."""
         await self._guarded(
             provider, lambda: provider.validate_credentials(user, config, credentials, self._services)
         )
@@ -107,8 +108,7 @@ class SourceBuilder:
 
     async def _guarded(self, provider: AnyProvider, call: Callable[[], Awaitable[T]]) -> T:
         try:
-            with expire_after(self._services.clock, self._timeout_s):
-                return await call()
+            return await call()
         except SourceFailure:
             raise
         except BaseException as error:  # foreign code: whatever it raises is this source's failure alone
@@ -117,7 +117,6 @@ class SourceBuilder:
             error_id = uuid4().hex
             _log.exception("provider_failed", source=provider.source_id, error_id=error_id)
             raise SourceFailure(f"it could not be started (error {error_id[:8]})") from error
-        raise Unreachable("it took too long to start")
 
 
 async def close_source(source: FeedSource, clock: Clock) -> None:

@@ -137,11 +137,15 @@ def _held_alone(old: tuple[FeedItem, ...], new: tuple[FeedItem, ...]) -> int:
     """What of `old` would be freed if it were let go, give or take."""
     weight = _TUPLE_SLOT * len(old)
     if len(old) == len(new):
-        # Most changes replace an item in its place.
+        # Most changes replace one item in its place.
         gone = [was for was, now in zip(old, new, strict=True) if was is not now]
-        if not gone:
-            return weight
+        if len(gone) < 2:
+            return weight + sum([_cost(item) for item in gone])
     else:
         gone = list(old)
     kept = {id(item) for item in new}
-    return weight + sum([len(item.encoded) + _ITEM_OVERHEAD for item in gone if id(item) not in kept])
+    return weight + sum([_cost(item) for item in gone if id(item) not in kept])
+
+
+def _cost(item: FeedItem) -> int:
+    return len(item.encoded) + _ITEM_OVERHEAD

@@ -56,9 +56,7 @@ class SessionManager:
         self.operator = OperatorRows(
             database=setup.database, keys=setup.keys, registry=setup.registry, environment=setup.environment
         )
-        self.builder = SourceBuilder(
-            keys=setup.keys, services=setup.services(self), timeout_s=setup.options.build_timeout_s
-        )
+        self.builder = SourceBuilder(keys=setup.keys, services=setup.services(self))
         loader = Loader(setup.database, group, setup.defaults)
         self._group = group
         self._tasks = TaskScope(group)

@@ -23,6 +23,7 @@ from protocol.errors import (
 from protocol.feed import SourceError
 from protocol.frozen import JsonObject, JsonValue
 from protocol.ids import UserId
+from server.engine.clock import expire_after
 from server.engine.source import SourceFailure, Unauthorized
 from server.session.configs import Change, GivenCredentials, Plan, Stored, plan_change
 from server.session.manager import SessionManager
@@ -225,8 +226,12 @@ class SourceWrites:
         plan = plan_change(provider, row, change)
         assert isinstance(plan.credentials, GivenCredentials)
         self._seal(user, provider, plan.credentials.raw)  # before anybody is sent anything
+        setup = self._manager.setup
         try:
-            await self._manager.builder.check_credentials(user, provider, plan.model, plan.credentials.model)
+            with expire_after(setup.clock, setup.options.probe_timeout_s):
+                await self._manager.builder.check_credentials(
+                    user, provider, plan.model, plan.credentials.model
+                )
         except Unauthorized as refused:
             raise InvalidCredentials(provider.source_id, [Issue((), refused.message)]) from None
         except SourceFailure:

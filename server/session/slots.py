@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final, TypeAlias
-
-from anyio import CancelScope
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from protocol.frozen import JsonObject, freeze
 from protocol.ids import SourceId
 from server.engine.clock import Timer
 from server.engine.report import SavedSource
-from server.sources.provider import AnyProvider
 from storage.source_configs import SourceConfigRow
 
-__all__ = ["Build", "BuildKey", "SourceSlot"]
+if TYPE_CHECKING:
+    from server.session.building import Build
+
+__all__ = ["BuildKey", "SourceSlot"]
 
 BuildKey: TypeAlias = tuple[int, int]
 """What an instance is built from: the row's version, and that of its provider's settings."""
 
 # Most rows have no config of their own: those share one.
 _NO_CONFIG: Final[JsonObject] = freeze({})
-
-
-class Build:
-    """One attempt to build one version of one source."""
-
-    __slots__ = ("key", "provider", "row", "scope", "slot")
-
-    def __init__(self, slot: SourceSlot, provider: AnyProvider, row: SourceConfigRow, key: BuildKey) -> None:
-        self.slot = slot
-        self.provider = provider
-        self.row = row
-        self.key = key
-        self.scope = CancelScope()
 
 
 class SourceSlot:

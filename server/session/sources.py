@@ -7,8 +7,7 @@ meanwhile, up or down, what was built is thrown away. So the order in which buil
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -23,11 +22,11 @@ from server.engine.engine import FeedEngine
 from server.engine.report import SavedSource
 from server.engine.source import FeedSource, SourceFailure
 from server.engine.tasks import TaskScope
-from server.session.builds import close_source
+from server.session.building import Build, BuildQueue
 from server.session.errors import SourceUnavailable
 from server.session.parts import SessionParts
 from server.session.saving import decode_saved, encode_saved
-from server.session.slots import Build, BuildKey, SourceSlot
+from server.session.slots import BuildKey, SourceSlot
 from server.session.states import OFF, SourceView, StatusName
 from server.sources.provider import AnyProvider
 from server.sources.stored import StoredSource
@@ -48,16 +47,14 @@ class SessionSources:
     """Which sources run in one engine, and why the others don't."""
 
     __slots__ = (
+        "_builds",
         "_changed",
         "_closed",
         "_engine",
         "_on_built",
         "_parts",
-        "_queue",
         "_rows",
         "_slots",
-        "_spawning",
-        "_tasks",
         "_told",
         "_user",
     )
@@ -68,18 +65,16 @@ class SessionSources:
         parts: SessionParts,
         engine: FeedEngine,
         tasks: TaskScope,
-        on_built: Callable[[SourceId], None],
+        on_built: Callable[[], None],
     ) -> None:
-        """`on_built` is told of every build that has ended, well or not."""
+        """`on_built` is called when builds have ended, well or not."""
         self._user = user
         self._parts = parts
         self._engine = engine
-        self._tasks = tasks
         self._on_built = on_built
         self._slots: dict[SourceId, SourceSlot] = {}
         self._told: dict[SourceId, tuple[object, ...]] = {}
-        self._queue: deque[Build] | None = None
-        self._spawning = False
+        self._builds = BuildQueue(user, parts, tasks, self._on_builds)
         self._closed = False
         # Kept while something is being built, which is given them when it is done.
         self._rows: UserRows | None = None
@@ -142,17 +137,22 @@ class SessionSources:
                 _log.exception("source_dismiss_key_failed", source=item.source_id)
         return FeedSource.dismiss_key(_NOBODY, item)
 
+    def remember(self) -> None:
+        """What is known of the sources now is known to whoever asks for news from here on."""
+        self._told = {source_id: self._sign(source_id) for source_id in self._slots}
+
     def has_news(self, source_id: SourceId) -> bool:
-        """Whether something is to be told of a source that was not so when this was last asked."""
+        """Whether something is to be told of a source that was not so when it was last told of."""
+        sign = self._sign(source_id)
+        if sign == self._told.get(source_id, _NEVER_SEEN):
+            return False
+        self._told[source_id] = sign
+        return True
+
+    def _sign(self, source_id: SourceId) -> tuple[object, ...]:
         view = self.view(source_id)
         error = None if view.error is None else (view.error.code, view.error.message)
-        told = (view.version, view.enabled, view.status, error, view.blocked_by, view.has_credentials)
-        before = self._told.get(source_id, _NEVER_SEEN)
-        if view is OFF:
-            self._told.pop(source_id, None)
-        else:
-            self._told[source_id] = told
-        return told != before
+        return view.version, view.enabled, view.status, error, view.blocked_by, view.has_credentials
 
     # What there should be
 
@@ -162,12 +162,13 @@ class SessionSources:
         Never waits: what has to be built is built by tasks of the session.
         """
         self._rows = rows
-        for source_id in [source_id for source_id in self._slots if source_id not in rows.configs]:
-            self._turn_off(self._slots.pop(source_id))
-        for provider in self._parts.providers:
-            row = rows.configs.get(provider.source_id)
-            if row is not None:
-                self._apply_row(provider, row, rows)
+        with self._engine.step():
+            for source_id in [source_id for source_id in self._slots if source_id not in rows.configs]:
+                self._turn_off(self._slots.pop(source_id))
+            for provider in self._parts.providers:
+                row = rows.configs.get(provider.source_id)
+                if row is not None:
+                    self._apply_row(provider, row, rows)
         self._rest()
 
     async def settled(self, source_id: SourceId, version: int, timeout_s: float) -> None:
@@ -244,59 +245,33 @@ class SessionSources:
         if prepared is not None:
             self._install(slot, key, prepared)
             return
-        slot.build = Build(slot, provider, row, key)
-        self._queue = self._queue or deque()
-        self._queue.append(slot.build)
-        self._spawn()
+        slot.build = Build(provider, row, key)
+        self._builds.add(slot.build)
 
     def _supersede(self, slot: SourceSlot) -> None:
         """Whatever was under way for this source is not wanted any more."""
         _cancel_retry(slot)
         slot.due = False
         if slot.build is not None:
-            slot.build.scope.cancel()
+            slot.build.drop()
             slot.build = None
 
-    # Builds. A provider that does not wait, as most don't, costs no task of its own: one worker builds source
-    # after source, and only while it waits for one does the next get another worker.
+    # What builds bring
 
-    def _spawn(self) -> None:
-        if not self._spawning and self._queue:
-            self._spawning = True
-            self._tasks.start(self._work, name="session.build")
-            # Comes after the worker's first step: it has built what could be built at once.
-            self._parts.clock.call_later(0, self._spawn_next)
-
-    def _spawn_next(self) -> None:
-        self._spawning = False
-        self._spawn()
-
-    async def _work(self) -> None:
-        while self._queue:
-            build = self._queue.popleft()
-            if build.slot.build is build:
-                await self._run(build)
-
-    async def _run(self, build: Build) -> None:
-        source: FeedSource | None = None
-        failure = SourceFailure("it was given up")
-        with build.scope:
-            try:
-                source = await self._parts.builder.from_row(self._user, build.provider, build.row)
-            except SourceFailure as problem:
-                failure = problem
-        slot = build.slot
-        if slot.build is not build or self._closed:
-            if source is not None:
-                await close_source(source, self._parts.clock)
+    def _on_builds(self, builds: Sequence[Build]) -> None:
+        if self._closed:
             return
-        slot.build = None
-        if source is None:
-            self._fail(slot, build.key, failure)
-        else:
-            self._install(slot, build.key, source)
+        with self._engine.step():
+            for build in builds:
+                slot = self._slots[build.provider.source_id]
+                assert slot.build is build, "what is not wanted any more has been dropped"
+                slot.build = None
+                if build.source is not None:
+                    self._install(slot, build.key, build.source)
+                elif build.failure is not None:
+                    self._fail(slot, build.key, build.failure)
         self._rest()
-        self._on_built(slot.source_id)
+        self._on_built()
 
     def _install(self, slot: SourceSlot, key: BuildKey, source: FeedSource) -> None:
         known = slot.running is not None

@@ -122,6 +122,8 @@ class UserSession:
         """
         if self.closed:
             raise SessionRemoved
+        if not self._listeners:
+            self._sources.remember()
         self._listeners.add(listener)
         if self.idle_since is not None:
             self.idle_since = None
@@ -255,8 +257,7 @@ class UserSession:
             self.engine.derive_now(Cause(None, "dismiss" if hidden else "enhance"))
         self._on_change(self._applied)
         self._await_dismissals_end()
-        for provider in self._parts.providers:
-            self._check_source(provider.source_id)
+        self._check_sources()
 
     def derive_now(self, cause: Cause) -> None:
         """The overlay says something else than before: derive the feed anew."""
@@ -353,14 +354,19 @@ class UserSession:
             cause=cause,
         )
 
-    def _on_built(self, source_id: SourceId) -> None:
+    def _on_built(self) -> None:
         self._dismissals.forget()
         self._on_change(_SWAP)
-        self._check_source(source_id)
+        self._check_sources()
+
+    def _check_sources(self) -> None:
+        if self._listeners:
+            for provider in self._parts.providers:
+                self._check_source(provider.source_id)
 
     def _check_source(self, source_id: SourceId) -> None:
         """Tells of a source what was not so when it was last told of."""
-        if not self._applying and not self.closed and self._sources.has_news(source_id) and self._listeners:
+        if self._listeners and not self._applying and not self.closed and self._sources.has_news(source_id):
             self._listeners.source_changed(self, self.source_state(source_id))
 
     def _set_listening(self, listening: bool) -> None:
