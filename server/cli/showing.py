@@ -22,7 +22,7 @@ __all__ = ["Header", "Mark", "age", "changes", "clean", "marks", "picture", "sum
 Mark: TypeAlias = Literal["new", "changed"]
 
 # Where the words of an item most often are, best first.
-_WORDS = ("title", "headline", "greeting", "text", "summary", "message", "name", "description", "date")
+_WORDS = ("title", "headline", "greeting", "text", "summary", "message", "name", "description")
 _SUMMARY_CHARS = 100
 # Control characters and what turns the direction of text: an item must not write to the terminal by itself.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
