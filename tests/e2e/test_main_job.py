@@ -3,43 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
-import pytest
-
-from tests.support.programs import NODE, ROOT, Program, bare_environment, running, serving
+from tests.e2e.conftest import token
+from tests.support.programs import NODE, Program, running, serving
 
 CLIENT = Path(__file__).parent / "foreign_client.mjs"
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """Not below pytest's own directory: where the tests run as root, PostgreSQL's stand-in can't go there."""
-    folder = Path(tempfile.mkdtemp(prefix="freya-e2e-"))
-    folder.chmod(0o711)
-    yield folder / "data"
-    shutil.rmtree(folder)
-
-
-def token(data_dir: Path, *arguments: str) -> str:
-    made = subprocess.run(
-        [sys.executable, "-m", "server", "token", *arguments],
-        cwd=ROOT,
-        env=bare_environment({"FREYA_DATA_DIR": str(data_dir)}),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return made.stdout.strip()
 
 
 def ask(url: str, token: str, *calls: tuple[str, object]) -> list[dict[str, object]]:
