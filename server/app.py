@@ -35,6 +35,7 @@ from server.memory_watch import MemoryWatch, resident_bytes
 from server.metrics import Metrics, Readings
 from server.push.gateway import Gateway, GatewaySetup
 from server.push.listening import Listener
+from server.replication.assembly import Assembly
 from server.replication.bus import Bus
 from server.replication.memory import MemoryBus
 from server.replication.probe import open_redis_bus
@@ -143,6 +144,13 @@ async def open_app(settings: Settings, *, clock: Clock | None = None) -> AsyncGe
             metrics=Metrics(readings).render,
             schemas=schema_files(),
         )
+        assembly = Assembly(
+            bus,
+            replica,
+            clock,
+            figures=lambda: gateway.figures(),
+            look_up=lambda user: gateway.inspect(user),
+        )
         pushing = GatewaySetup(
             manager=manager,
             verifier=verifier,
@@ -150,9 +158,12 @@ async def open_app(settings: Settings, *, clock: Clock | None = None) -> AsyncGe
             replica=replica,
             http_handler=site,
             options=options.push_options(settings),
+            replicas=assembly,
         )
         gateway = await stack.enter_async_context(Gateway.open(pushing))
+        stack.callback(assembly.leave)
         group.start_soon(watch.run)
+        group.start_soon(assembly.run)
         group.start_soon(condition.follow, gateway, manager, clock)
         group.start_soon(_memory_watch(settings, manager, gateway).run)
         tls = ready_made.tls

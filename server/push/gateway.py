@@ -30,6 +30,7 @@ from server.push.entrance import Entrance
 from server.push.feeds import Feeds
 from server.push.figures import push_statistics
 from server.push.hub import Hub
+from server.push.inspection import inspect_user
 from server.push.listener import Greeting, Upgrade
 from server.push.listening import Listener, listen
 from server.push.methods import all_endpoints
@@ -63,7 +64,7 @@ class GatewaySetup:
     replicas: Replicas = field(default_factory=Alone)
     """The way to ask the other replicas."""
     figures: Callable[[], Mapping[str, object]] = dict
-    """What `stats.update` says beside the push side's own figures (sessions, CPU, memory)."""
+    """What `stats.update` says beside the numbers of all replicas (CPU, memory)."""
     rng: Random = field(default_factory=Random)
 
 
@@ -145,6 +146,25 @@ class Gateway:
             self.hub, self.registry, self.feeds, self._admission, handshakes=len(self._greetings)
         )
 
+    def figures(self) -> Mapping[str, float]:
+        """This replica's numbers, in a form that can be added to those of the others."""
+        counters = self.hub.counters
+        return {
+            "connections": self.registry.count,
+            "users": self.registry.users,
+            "feeds": len(self.feeds),
+            "sessions": self._setup.manager.statistics().directory.sessions,
+            "deltas": counters.deltas,
+            "snapshots": counters.snapshots,
+            "conflated": counters.conflated,
+            "bytesOut": counters.bytes_out,
+            "requests": counters.messages_in,
+        }
+
+    def inspect(self, user: UserId) -> Mapping[str, object]:
+        """What this replica knows of one user, as the wire's ReplicaView."""
+        return inspect_user(user, self.hub, self.registry, self._setup.manager)
+
     # The end
 
     async def drain(self) -> None:
@@ -219,20 +239,11 @@ class Gateway:
 
     def _figures(self) -> Mapping[str, object]:
         """The params of a `stats.update`: cheap, since it is made every second for each who asked."""
-        counters = self.hub.counters
+        setup = self._setup
         return {
-            "at": to_wire(self._setup.clock.now()),
-            "replicas": 1,
-            "connections": self.registry.count,
-            "users": self.registry.users,
-            "feeds": len(self.feeds),
-            "deltas": counters.deltas,
-            "snapshots": counters.snapshots,
-            "conflated": counters.conflated,
-            "bytesOut": counters.bytes_out,
-            "requests": counters.messages_in,
-            "sessions": 0,
-            **self._setup.figures(),
+            "at": to_wire(setup.clock.now()),
+            **setup.replicas.total(self.figures()),
+            **setup.figures(),
         }
 
     def _revoked(self, user: UserId, issued_before: datetime) -> int:

@@ -39,13 +39,14 @@ def main() -> None:
 
 
 def _turns(postgres: PostgresServer, redis: RedisServer, seed: int, until: float) -> None:
-    while monotonic() < until:
-        with open_databases(postgres) as databases, tempfile.TemporaryDirectory() as folder:
+    with open_databases(postgres) as databases:
+        while monotonic() < until:
             database = postgres.dsn(databases.create(databases.template("migrated", migrate)))
-        print(f"seed {seed}", flush=True)
-        report = anyio.run(_turn, postgres, redis, database, Path(folder), seed)
-        print(f"seed {seed}: {report}", flush=True)
-        seed += 1
+            print(f"seed {seed}", flush=True)
+            with tempfile.TemporaryDirectory() as folder:
+                report = anyio.run(_turn, postgres, redis, database, Path(folder), seed)
+            print(f"seed {seed}: {report}", flush=True)
+            seed += 1
 
 
 async def _turn(

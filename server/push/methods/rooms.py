@@ -29,6 +29,11 @@ class Replicas(Protocol):
         within a second or two. Never raises but for cancellation."""
         ...
 
+    def total(self, own: Mapping[str, float]) -> Mapping[str, float]:
+        """These numbers of this replica and the same ones of the others, added up, and how many `replicas`
+        they come from."""
+        ...
+
 
 class Alone:
     """There are no other replicas."""
@@ -36,6 +41,10 @@ class Alone:
     async def inspect(self, user: UserId) -> tuple[list[Mapping[str, object]], list[str]]:
         """Nobody to ask."""
         return [], []
+
+    def total(self, own: Mapping[str, float]) -> Mapping[str, float]:
+        """Nobody to add."""
+        return {"replicas": 1, **own}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
