@@ -1,6 +1,6 @@
 """freya.synthetic: items that change at a set rate, for load tests. Offered only where FREYA_SYNTHETIC=1.
 
-The whole list follows from the config and the number of the last tick, and ticks follow from the wall clock:
+The load driver (`tests/load`) checks every state it receives by the functions here. The whole list follows from the config and the number of the last tick, and ticks follow from the wall clock:
 whoever watches can tell from any state whether it is a right one, how many ticks were due until now, and how
 old each item is. A tick that comes late still bears the moment at which it was due.
 """
@@ -48,9 +48,9 @@ class SyntheticConfig(ConfigModel):
     """How many items, how big, and how often one of them changes."""
 
     items: int = Field(default=8, ge=1, le=2000, title="Items", description="How many there are.")
-    text_bytes: int = Field(default=100, ge=0, le=30_000, title="Text", description="Bytes of text in each.")
+    bytes: int = Field(default=100, ge=0, le=30_000, title="Text", description="Bytes of text in each.")
     rate_per_s: float = Field(
-        default=1.0, ge=0, le=100, title="Rate", description="Changes a second; each changes one item."
+        default=1.0, ge=0, le=1000, title="Rate", description="Changes a second; each changes one item."
     )
     seed: int = Field(
         default=0, ge=0, le=2**31, title="Seed", description="Feeds of different seeds change apart."
@@ -78,7 +78,7 @@ def item_data(config: SyntheticConfig, tick: int) -> dict[str, object]:
     return {
         "tick": tick,
         "dueMs": round(due_at(config, tick) * 1000),
-        "text": _LETTERS[begin : begin + config.text_bytes],
+        "text": _LETTERS[begin : begin + config.bytes],
     }
 
 

@@ -75,7 +75,7 @@ async def test_a_tick_changes_one_item_and_leaves_the_others_the_same_objects(cl
 
 
 async def test_any_state_follows_from_the_number_of_its_last_tick(clock: TestClock) -> None:
-    config = synthetic(items=3, textBytes=50, ratePerS=1, seed=9)
+    config = synthetic(items=3, bytes=50, ratePerS=1, seed=9)
     metronome = Metronome(clock)
     _, handle = attached(clock, metronome, config)
     await clock.advance(7)
