@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from server.sources.calendar import CalendarProvider
 from server.sources.clock import ClockProvider
 from server.sources.inbox import InboxProvider
 from server.sources.location import LocationProvider
+from server.sources.music import MusicProvider
+from server.sources.news import NewsProvider
 from server.sources.provider import AnyProvider
 from server.sources.reminders import RemindersProvider
 from server.sources.services import SourceOptions
 from server.sources.synthetic import SyntheticProvider
+from server.sources.tfl import TflProvider
 from server.sources.user import UserProvider
+from server.sources.weather import WeatherProvider
 
 __all__ = ["builtin_providers"]
 
 
 def builtin_providers(options: SourceOptions) -> tuple[AnyProvider, ...]:
     """One of each, made anew: a process has one set."""
-    everyday = (
+    everyday: tuple[AnyProvider, ...] = (
         UserProvider(),
         LocationProvider(),
         ClockProvider(),
         InboxProvider(),
         RemindersProvider(),
+        CalendarProvider(),
+        WeatherProvider(options),
+        TflProvider(options),
+        NewsProvider(),
+        MusicProvider(options),
     )
     return (*everyday, SyntheticProvider()) if options.synthetic else everyday

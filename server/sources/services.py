@@ -11,9 +11,10 @@ from typing import Protocol, TypeVar
 
 from protocol.ids import UserId
 from server.engine.clock import Clock
+from server.upstream.upstreams import Upstreams
 from storage.database import WriteTx
 
-__all__ = ["Services", "SourceOptions", "UserWrites"]
+__all__ = ["Services", "SourceOptions", "UserWrites", "WeatherKitKey"]
 
 T = TypeVar("T")
 
@@ -34,11 +35,30 @@ class UserWrites(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class WeatherKitKey:
+    """What Apple gives an operator for WeatherKit."""
+
+    private_key: str = field(repr=False)
+    """PEM, of a P-256 key."""
+    key_id: str
+    team_id: str
+    service_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceOptions:
     """What an operator sets for the built-in sources. Providers take what they need when they are made."""
 
     synthetic: bool = False
     """Whether `freya.synthetic`, which makes items for load tests, is offered at all."""
+
+    open_meteo_url: str = "https://api.open-meteo.com"
+    weatherkit_url: str = "https://weatherkit.apple.com"
+    weatherkit_key: WeatherKitKey | None = None
+    """With it, the weather comes from Apple."""
+    tfl_url: str = "https://api.tfl.gov.uk"
+    tfl_api_key: str | None = field(default=None, repr=False)
+    listenbrainz_url: str = "https://api.listenbrainz.org"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +68,12 @@ class Services:
     clock: Clock
     writes: UserWrites
     options: SourceOptions = field(default_factory=SourceOptions)
+    upstreams: Upstreams | None = None
+
+    @property
+    def outside(self) -> Upstreams:
+        """The ways out of the process. Raises RuntimeError where none are open: that is a mistake of whoever
+        made these services, not of a source."""
+        if self.upstreams is None:
+            raise RuntimeError("no upstreams are open")
+        return self.upstreams
