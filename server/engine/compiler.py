@@ -45,9 +45,6 @@ class Compiler:
         "_processors",
         "_roster",
         "_standing",
-        "compilations",
-        "compute_s",
-        "emissions",
         "look_again_at",
         "state",
     )
@@ -66,8 +63,6 @@ class Compiler:
         self.state: EngineState = NOTHING_YET
         self.look_again_at: datetime | None = None
         """When a post-processor will say something else."""
-        self.compilations = self.emissions = 0
-        self.compute_s = 0.0
         self._standing = StandingErrors()
         self._compiled = 0  # the roster's changes that `state` has in it, or is about to have
         self._busy = False
@@ -125,8 +120,9 @@ class Compiler:
     def _compare(self, state: EngineState) -> None:
         roster, old = self._roster, self.state
         took_s = roster.clock.monotonic() - self._began_s
-        self.compilations += 1
-        self.compute_s += took_s
+        counts = roster.counts
+        counts.compilations += 1
+        counts.compute_s += took_s
         if (
             state.context is old.context
             and state.pending == old.pending
@@ -136,7 +132,7 @@ class Compiler:
         ):
             return  # and the old objects stay, for whoever compares by identity
         self.state = state
-        self.emissions += 1
+        counts.emissions += 1
         try:
             self._on_change(Cause(*self._cause, took_s * 1000.0))
         except Exception:

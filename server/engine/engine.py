@@ -30,7 +30,7 @@ from server.engine.schedule import HAIR_S
 from server.engine.slot import Trigger
 from server.engine.source import FeedSource
 from server.engine.state import Cause, EngineState
-from server.engine.status import EngineStatistics, SourceState, SourceStatus
+from server.engine.status import EngineCounts, EngineStatistics, SourceState, SourceStatus
 from server.engine.tasks import TaskScope
 
 __all__ = ["FeedEngine"]
@@ -48,6 +48,7 @@ class FeedEngine:
     error or reason changed (also where the feed is the same). Both must not wait; what they raise is logged.
 
     `order` names all sources there can be, in registration order: it decides ties, whoever came first.
+    `counts` may be shared by many engines; it then tells of all of them.
     """
 
     __slots__ = ("_alarm", "_compiler", "_membership", "_on_status", "_roster", "clock")
@@ -64,6 +65,7 @@ class FeedEngine:
         limits: FeedLimits = _DEFAULT_LIMITS,
         order: Sequence[SourceId] = (),
         rng: Random = _CHANCE,
+        counts: EngineCounts | None = None,
     ) -> None:
         self.clock = clock
         self._on_status = on_status
@@ -74,6 +76,7 @@ class FeedEngine:
             limits=limits,
             alarm=self._alarm,
             rng=rng,
+            counts=counts or EngineCounts(),
             on_settled=self._settled,
         )
         self._membership = Membership(self._roster, Reception(self._roster), order)
@@ -117,16 +120,16 @@ class FeedEngine:
 
     def statistics(self) -> EngineStatistics:
         """What it has done so far."""
-        roster, compiler = self._roster, self._compiler
+        roster, counts = self._roster, self._roster.counts
         return EngineStatistics(
             sources=len(roster.slots),
-            runs=roster.runs,
-            failures=roster.failures,
-            pushes=roster.pushes,
-            compilations=compiler.compilations,
+            runs=sum(counts.runs.values()),
+            failures=sum(counts.failures.values()),
+            pushes=counts.pushes,
+            compilations=counts.compilations,
             wakes=self._alarm.rings,
-            emissions=compiler.emissions,
-            compute_s=compiler.compute_s,
+            emissions=counts.emissions,
+            compute_s=counts.compute_s,
         )
 
     # Who is in it

@@ -15,7 +15,7 @@ from server.engine.report import NO_ITEMS, Fingerprint, SavedSource, admit_conte
 from server.engine.roster import Roster
 from server.engine.runner import RunnerHost, SourceRunner, as_failure
 from server.engine.schedule import FOREVER
-from server.engine.slot import UNKNOWN, Slot, Trigger
+from server.engine.slot import BOTH, UNKNOWN, Slot, Trigger
 from server.engine.source import FeedSource, SourceFailure
 from server.engine.status import SourceState, Step
 
@@ -73,7 +73,6 @@ class Membership:
             slot.build_error = error
             roster.note(slot)
             self._rearrange()
-            roster.show_context(slot)
             roster.arm(slot)
         finally:
             roster.end()
@@ -144,7 +143,6 @@ class Membership:
 
     def _welcome(self, slot: Slot, why: Trigger, ask: bool) -> None:
         roster = self._roster
-        roster.show_context(slot)
         if not slot.askable:
             slot.took(Step.ANSWER)  # it has nothing to be waited for
         elif ask:
@@ -220,6 +218,8 @@ class Membership:
         for slot in roster.shown:
             if slot.blocked is not None:
                 self._unblock(slot)
+            # Before those that read it come back, in this same order.
+            roster.show_context(slot)
 
     def _block(self, slot: Slot, reason: Blocked) -> None:
         if slot.blocked is None:
@@ -234,17 +234,13 @@ class Membership:
 
     def _unblock(self, slot: Slot) -> None:
         roster = self._roster
-        runner = slot.runner
-        assert runner is not None
         slot.blocked = None
         slot.took(Step.UNBLOCK)
         roster.note(slot)
-        roster.put_items(slot, slot.items.unexpired(roster.clock.now()))
-        try:
-            roster.withdraw(slot, slot.outdated(runner.input_key(roster.view())))
-        except SourceFailure as failure:
-            roster.fail(slot, failure)
-        roster.show_context(slot)
+        now = roster.clock.now()
+        roster.put_items(slot, slot.items.unexpired(now))
+        if slot.is_stale(now):
+            roster.withdraw(slot, BOTH)
         if slot.askable:
             roster.make_due(slot, "context")
         elif slot.state is SourceState.STARTING:

@@ -152,7 +152,7 @@ class Reception:
             roster.end()
 
     def _pushed(self, slot: Slot, now: datetime) -> None:
-        self._roster.pushes += 1
+        self._roster.counts.pushes += 1
         if slot.answered(now):
             self._roster.note(slot)
             self._roster.arm(slot)

@@ -86,10 +86,10 @@ def admit_items(
     Returns `old` itself if nothing changed. Left out are items that have expired, are too large, have an id
     of another source, or one that came before. Raises BadAnswer for what is no list of items.
     """
-    listed = old.items
-    if new is listed:
+    if new is old.items:
         return old.unexpired(now), None
-    if len(new) == len(listed):
+    _check_list(new)
+    if len(new) == len(old.items):
         quick = _replaced(old, new, limits, now)
         if quick is not None:
             return quick, None
@@ -131,8 +131,8 @@ def _collected(
     before = {item.id: item for item in old.items}
     kept: dict[str, FeedItem] = {}
     flaw: Flaw | None = None
-    for item in _listed(new):
-        if not isinstance(item, FeedItem):
+    for item in new:
+        if not isinstance(item, FeedItem):  # pyright: ignore[reportUnnecessaryIsInstance] -- a plugin made it
             raise BadAnswer("The source reported something that is not an item")
         if item.is_expired(now):
             continue
@@ -170,8 +170,9 @@ def admit_context(
     kept: dict[bytes, ContextEntry] = {}
     flaw: Flaw | None = None
     size = 0
-    for entry in _listed(new):
-        if not isinstance(entry, ContextEntry):
+    _check_list(new)
+    for entry in new:
+        if not isinstance(entry, ContextEntry):  # pyright: ignore[reportUnnecessaryIsInstance] -- a plugin made it
             raise BadAnswer("The source reported something that is not a context entry")
         if entry.key[0] != source:
             flaw = flaw or Flaw("badAnswer", "A context entry is not under the source's id and is left out")
@@ -196,10 +197,9 @@ def answered_items(answer: Answer | Sequence[FeedItem]) -> tuple[Sequence[FeedIt
         raise BadAnswer("The source reported a next change without a time zone") from wrong
 
 
-def _listed(reported: Sequence[object]) -> Sequence[object]:
+def _check_list(reported: Sequence[object]) -> None:
     if isinstance(reported, (str, bytes)) or not isinstance(reported, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance] -- a plugin made it
         raise BadAnswer("The source reported something that is not a list")
-    return reported
 
 
 def _measured(items: list[FeedItem]) -> Items:

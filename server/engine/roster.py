@@ -23,7 +23,7 @@ from server.engine.runner import Phase, SourceRunner
 from server.engine.schedule import FOREVER, HAIR_S, SPACING_S, wake_at
 from server.engine.slot import BOTH, CONTEXT, ITEMS, UNKNOWN, Slot, Trigger
 from server.engine.source import Answer, SourceFailure
-from server.engine.status import SourceState
+from server.engine.status import EngineCounts, SourceState
 from server.engine.tasks import TaskScope
 
 __all__ = ["Roster"]
@@ -47,15 +47,13 @@ class Roster:
         "clock",
         "closed",
         "context",
-        "failures",
+        "counts",
         "items_size",
         "limits",
         "listening",
         "look",
         "plan",
-        "pushes",
         "rng",
-        "runs",
         "shown",
         "slots",
         "tasks",
@@ -70,6 +68,7 @@ class Roster:
         limits: FeedLimits,
         alarm: Alarm,
         rng: Random,
+        counts: EngineCounts,
         on_settled: Callable[[SourceId | None, Trigger], None],
     ) -> None:
         self.clock = clock
@@ -91,7 +90,7 @@ class Roster:
         """Raised whenever items, context, errors or pending sources changed."""
         self.touched: set[SourceId] | None = None
         """The sources whose status changed since somebody last looked."""
-        self.runs = self.failures = self.pushes = 0
+        self.counts = counts
         self._facts: tuple[tuple[SourceError, ...], tuple[SourceId, ...]] | None = None
         # Steps taken inside a step are part of it.
         self._depth = 0
@@ -159,6 +158,7 @@ class Roster:
         """Has the source asked anew, by a call that begins after this; returns how many runs from now on must
         have ended until then."""
         if runner.phase is Phase.IDLE:
+            slot.begun_at = -FOREVER  # somebody waits for it: the spacing is for bursts
             self.make_due(slot, "refresh")
             return 1
         runner.again = True
@@ -199,7 +199,7 @@ class Roster:
         # Until this call says when the next one is due, none is.
         slot.retry_at = slot.refresh_at = FOREVER
         if slot.askable:
-            self.runs += 1
+            self.counts.run(slot.id)
             runner.start()
         elif runner.source.reconsiders:
             self.reconsider(slot, runner)
@@ -287,7 +287,7 @@ class Roster:
     def fail(self, slot: Slot, failure: SourceFailure) -> None:
         """A call without an answer. What was reported before stays while it is young and its input is what it
         was: no blank for one timeout, no old weather beside a new place."""
-        self.failures += 1
+        self.counts.failure(slot.id, failure.code)
         now = self.clock.now()
         slot.failed(failure, now, self.clock.monotonic(), self.rng.random())
         self.note(slot)

@@ -257,7 +257,8 @@ class Slot:
         return wake
 
     def ask_at(self, listening: bool) -> float:
-        """When it is to be asked by itself (monotonic): never while nobody listens, it is due, or is asked."""
+        """When it is to be asked by itself (monotonic). Never while nobody listens; nor if it is due already,
+        or being asked."""
         runner = self.runner
         if not listening or self.blocked is not None or self.due is not None or runner is None:
             return FOREVER

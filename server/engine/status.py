@@ -8,10 +8,19 @@ from datetime import datetime
 from enum import Enum
 from typing import Final
 
-from protocol.feed import SourceError
+from protocol.feed import ErrorCode, SourceError
 from protocol.ids import SourceId
 
-__all__ = ["STEPS", "EngineStatistics", "IllegalStep", "SourceState", "SourceStatus", "Step", "step"]
+__all__ = [
+    "STEPS",
+    "EngineCounts",
+    "EngineStatistics",
+    "IllegalStep",
+    "SourceState",
+    "SourceStatus",
+    "Step",
+    "step",
+]
 
 
 class SourceState(Enum):
@@ -102,9 +111,38 @@ class SourceStatus:
     last_ok_at: datetime | None = None
 
 
+class EngineCounts:
+    """What an engine counts while it works, in plain integers. One object may count for many engines: then it
+    says what all of them did, also those that are no more."""
+
+    __slots__ = ("compilations", "compute_s", "emissions", "failures", "pushes", "runs")
+
+    def __init__(self) -> None:
+        self.runs: dict[SourceId, int] = {}
+        """Calls begun, by source."""
+        self.failures: dict[tuple[SourceId, ErrorCode], int] = {}
+        """Calls without an answer, by source and code."""
+        self.pushes = 0
+        """Reports that sources made by themselves."""
+        self.compilations = 0
+        self.emissions = 0
+        """Compilations that changed something."""
+        self.compute_s = 0.0
+        """Time spent compiling, in all."""
+
+    def run(self, source_id: SourceId) -> None:
+        """A call has begun."""
+        self.runs[source_id] = self.runs.get(source_id, 0) + 1
+
+    def failure(self, source_id: SourceId, code: ErrorCode) -> None:
+        """A call has failed."""
+        key = (source_id, code)
+        self.failures[key] = self.failures.get(key, 0) + 1
+
+
 @dataclass(frozen=True, slots=True)
 class EngineStatistics:
-    """What one engine has done since it was made."""
+    """What one engine has done since it was made (or all that count together with it)."""
 
     sources: int
     runs: int
