@@ -15,10 +15,12 @@ from server.http.types import ListenerKind
 from server.push.listening import Listener
 from server.push.options import PushOptions
 from server.session.options import SessionOptions
-from server.settings import Settings
-from server.sources.services import SourceOptions
+from server.settings import Settings, SettingsError
+from server.sources.services import SourceOptions, WeatherKitKey
+from server.sources.weather.weatherkit import check_private_key
 from server.tokens import TokenOptions
 from server.tokens.jwks import JwksOptions
+from server.upstream.upstreams import UpstreamOptions
 
 __all__ = [
     "CertificateUnusable",
@@ -34,6 +36,7 @@ __all__ = [
     "source_options",
     "tls_context",
     "token_options",
+    "upstream_options",
 ]
 
 _DRAIN_DELAY_S = 5.0
@@ -99,8 +102,41 @@ def feed_limits(settings: Settings) -> FeedLimits:
 
 
 def source_options(settings: Settings) -> SourceOptions:
-    """What the built-in sources are told."""
-    return SourceOptions(synthetic=settings.sources.synthetic)
+    """What the built-in sources are told. Raises SettingsError for a key that can't sign."""
+    of = settings.sources
+    return SourceOptions(
+        synthetic=of.synthetic,
+        open_meteo_url=of.open_meteo_url,
+        weatherkit_url=of.weatherkit_url,
+        weatherkit_key=_weatherkit_key(settings),
+        tfl_url=of.tfl_url,
+        tfl_api_key=None if of.tfl_api_key is None else of.tfl_api_key.get_secret_value(),
+        listenbrainz_url=of.listenbrainz_url,
+    )
+
+
+def _weatherkit_key(settings: Settings) -> WeatherKitKey | None:
+    """Apple's key, if there is one: its four parts are set together or not at all."""
+    of = settings.sources
+    if (
+        of.weatherkit_private_key is None
+        or of.weatherkit_key_id is None
+        or of.weatherkit_team_id is None
+        or of.weatherkit_service_id is None
+    ):
+        return None
+    # A variable of the environment often holds a file's lines with their ends written out.
+    pem = of.weatherkit_private_key.get_secret_value().replace("\\n", "\n")
+    try:
+        check_private_key(pem)
+    except ValueError as wrong:
+        raise SettingsError([("FREYA_WEATHERKIT_PRIVATE_KEY", f"is {wrong}")]) from None
+    return WeatherKitKey(pem, of.weatherkit_key_id, of.weatherkit_team_id, of.weatherkit_service_id)
+
+
+def upstream_options(settings: Settings) -> UpstreamOptions:
+    """How far sources may reach."""
+    return UpstreamOptions(allow_private=settings.sources.allow_private_upstreams, user_agent=release())
 
 
 def push_options(settings: Settings) -> PushOptions:
@@ -148,7 +184,10 @@ def listeners(settings: Settings, tls: ssl.SSLContext | None) -> tuple[Listener,
     if listening.ops_listen is None:
         return (everybody,)
     host, _, port = listening.ops_listen.rpartition(":")
-    return (everybody, Listener(host=host.strip("[]"), port=int(port), kind=ListenerKind.OPS))
+    ops = Listener(
+        host=host.strip("[]"), port=int(port), kind=ListenerKind.OPS, reuse_port=listening.workers > 1
+    )
+    return (everybody, ops)
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
