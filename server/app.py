@@ -132,6 +132,7 @@ async def open_app(settings: Settings, *, clock: Clock | None = None) -> AsyncGe
         readings = Readings(
             push=lambda: gateway.statistics(),
             sessions=manager.statistics,
+            engines=lambda: sessions.counts,
             bus=bus.statistics,
             pool=database.statistics,
             loop=watch.statistics,

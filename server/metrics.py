@@ -20,6 +20,8 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from protocol.ids import SourceId
+from server.engine.status import EngineCounts
 from server.enhancement.enhancer import EnhancerStatistics
 from server.loop_watch import LoopStatistics
 from server.push.counters import HistogramValue, PushStatistics
@@ -53,6 +55,7 @@ class Readings:
 
     push: Callable[[], PushStatistics]
     sessions: Callable[[], ManagerStatistics]
+    engines: Callable[[], EngineCounts]
     bus: Callable[[], BusStatistics]
     pool: Callable[[], PoolStatistics]
     loop: Callable[[], LoopStatistics]
@@ -60,7 +63,9 @@ class Readings:
     enhancement: Callable[[], EnhancerStatistics]
 
 
-def _keyed(values: Mapping[int, int] | Mapping[str, int]) -> Mapping[tuple[str, ...], float]:
+def _keyed(
+    values: Mapping[int, int] | Mapping[str, int] | Mapping[SourceId, int],
+) -> Mapping[tuple[str, ...], float]:
     return {(str(key),): float(count) for key, count in values.items()}
 
 
@@ -157,6 +162,21 @@ _SESSIONS: tuple[Figure[ManagerStatistics], ...] = (
     Figure("freya_bus_healthy", "gauge", "1 while hints get through.", lambda s: float(s.bus_healthy)),
 )
 
+_ENGINES: tuple[Figure[EngineCounts], ...] = (
+    Figure("freya_source_runs", "counter", "Calls of sources.", lambda s: _keyed(s.runs), ("source",)),
+    Figure(
+        "freya_source_failures",
+        "counter",
+        "Calls of sources without an answer.",
+        lambda s: {(source, code): float(count) for (source, code), count in s.failures.items()},
+        ("source", "code"),
+    ),
+    Figure("freya_source_pushes", "counter", "Reports that sources made by themselves.", lambda s: s.pushes),
+    Figure("freya_compilations", "counter", "Feeds put together anew.", lambda s: s.compilations),
+    Figure("freya_emissions", "counter", "Of them with a change.", lambda s: s.emissions),
+    Figure("freya_compile_seconds", "counter", "Time spent on them.", lambda s: s.compute_s),
+)
+
 _BUS: tuple[Figure[BusStatistics], ...] = (
     Figure("freya_bus_announced", "counter", "Hints announced.", lambda s: s.announced),
     Figure("freya_bus_received", "counter", "Hints received.", lambda s: s.received),
@@ -226,6 +246,7 @@ _ENHANCEMENT: tuple[Figure[EnhancerStatistics], ...] = (
 CATALOGUE: tuple[tuple[str, Sequence[Figure[Never]]], ...] = (
     ("Connections and pushing", _PUSH),
     ("Sessions", _SESSIONS),
+    ("Sources and engines", _ENGINES),
     ("Bus", _BUS),
     ("Database", _POOL),
     ("Process", _LOOP),
@@ -257,6 +278,7 @@ class Metrics(Collector):
         readings = self._readings
         yield from _families(_PUSH, readings.push())
         yield from _families(_SESSIONS, readings.sessions())
+        yield from _families(_ENGINES, readings.engines())
         yield from _families(_BUS, readings.bus())
         yield from _families(_POOL, readings.pool())
         yield from _families(_LOOP, readings.loop())

@@ -272,6 +272,7 @@ class SessionManager:
             overlay=setup.overlay,
             prepared=self.prepared,
             rng=setup.rng,
+            counts=setup.counts,
         )
 
     def _request(self, user: UserId) -> None:

@@ -14,6 +14,7 @@ from server.engine.context import Context
 from server.engine.limits import FeedLimits
 from server.engine.processors import PostProcessor
 from server.engine.source import FeedSource
+from server.engine.status import EngineCounts
 from server.session.builds import SourceBuilder
 from server.session.options import SessionOptions
 from server.sources.registry import ProviderRegistry
@@ -100,3 +101,4 @@ class SessionParts:
     overlay: OverlayFactory | None = None
     prepared: PreparedSources = field(default_factory=PreparedSources)
     rng: Random = field(default_factory=Random)
+    counts: EngineCounts = field(default_factory=EngineCounts)

@@ -12,6 +12,7 @@ from protocol.ids import SourceId
 from server.engine.clock import Clock
 from server.engine.limits import FeedLimits
 from server.engine.processors import PostProcessor
+from server.engine.status import EngineCounts
 from server.replication.bus import Bus
 from server.session.directory import DirectoryStatistics
 from server.session.options import SessionOptions
@@ -44,6 +45,8 @@ class SessionSetup:
     processors: Sequence[PostProcessor] = ()
     overlay: OverlayFactory | None = None
     rng: Random = field(default_factory=Random)
+    counts: EngineCounts = field(default_factory=EngineCounts)
+    """What the engines of all sessions did, those that have ended included."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,7 @@ class UserSession:
             limits=parts.limits,
             order=parts.providers.order,
             rng=parts.rng,
+            counts=parts.counts,
         )
         self._sources = SessionSources(user, parts, self.engine, tasks, self._on_built)
         self.overlay: Overlay | None = None if parts.overlay is None else parts.overlay(self)
