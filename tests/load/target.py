@@ -1,0 +1,108 @@
+"""The server under load: one of our own with its own PostgreSQL, or one that is there; and what it costs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.tokens import generate
+from tests.support.programs import serving
+
+__all__ = ["Cost", "Place", "Watch", "cost_of", "own_server", "pin"]
+
+_EVERY_S = 0.25
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A server: where it is, the keys its tokens are signed with, and its process where that is known."""
+
+    host: str
+    port: int
+    keys: str
+    pid: int | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a process has used until a moment."""
+
+    at: float
+    user_s: float
+    system_s: float
+    rss: int
+
+    @property
+    def cpu_s(self) -> float:
+        """Both kinds of CPU time."""
+        return self.user_s + self.system_s
+
+
+def cost_of(pid: int) -> Cost:
+    """What a process has used until now."""
+    # The name in the second field may hold anything; it ends with the last bracket.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    user, system = int(fields[11]) / _TICKS_PER_S, int(fields[12]) / _TICKS_PER_S
+    return Cost(time.time(), user, system, pages * _PAGE)
+
+
+def pin(pid: int, core: int) -> None:
+    """Keeps a process (its first thread) to one core, where there are several."""
+    if (os.cpu_count() or 1) > 1:
+        os.sched_setaffinity(pid, {core})
+
+
+class Watch:
+    """Looks at a process four times a second."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.costs = [cost_of(pid)]
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Looks no more."""
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(_EVERY_S):
+            try:
+                self.costs.append(cost_of(self.pid))
+            except OSError:
+                return  # it is gone: a drain
+
+
+@contextmanager
+def own_server(settings: Mapping[str, str] | None = None, *, core: int = 0) -> Generator[Place]:
+    """A server with a new database of its own, on one core."""
+    keys = generate("HS256", "load")
+    folder = Path(tempfile.mkdtemp(prefix="freya-load-"))
+    folder.chmod(0o711)
+    ours = {
+        "FREYA_SYNTHETIC": "1",
+        "FREYA_JWT_KEYS": keys,
+        "FREYA_LOG_LEVEL": "warning",
+        "FREYA_MAX_SESSIONS": "100000",
+        "FREYA_MAX_CONNECTIONS": "100000",
+        **(settings or {}),
+    }
+    try:
+        with serving("--data-dir", str(folder / "data"), settings=ours) as server:
+            host, _, port = server.place.rpartition(":")
+            pin(server.process.pid, core)
+            yield Place(host, int(port), keys, server.process.pid)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
