@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
+from typing import Final
 
 import structlog
 from anyio import CancelScope, create_task_group, sleep_forever
@@ -46,6 +47,9 @@ from server.session.users import UserWrites
 from server.tokens.verifier import TokenVerifier
 
 __all__ = ["Gateway", "GatewaySetup"]
+
+# How long those who are still there at the very end may take to hear that it is the end.
+_LAST_WORDS_S: Final = 1.0
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -87,6 +91,7 @@ class Gateway:
         self._admission = Admission(hub, self.registry, setup.verifier, setup.manager)
         self._entrance = Entrance(hub, self.registry, self.feeds, self._admission, self._tasks)
         self._greetings: set[Greeting] = set()
+        self._drained = False
         hub.members = self.registry
         self._dispatcher = Dispatcher(hub, self._tasks, all_endpoints(self._rooms()))
         hub.requests = self._dispatcher
@@ -184,7 +189,9 @@ class Gateway:
                 await self._wait(options.drain_delay_s)
             self._admission.readiness = Readiness.CLOSED
             await self.registry.wait_empty()
+            await self._dispatcher.wait_written()
         self._admission.readiness = Readiness.CLOSED
+        self._drained = True
 
     # The door (of greetings)
 
@@ -265,11 +272,12 @@ class Gateway:
         self._admission.readiness = Readiness.CLOSED
         for connection in self.registry:
             connection.close(CloseCode.GOING_AWAY)
-        with expire_after(self._setup.clock, self._setup.options.close_timeout_s):
+        with expire_after(self._setup.clock, _LAST_WORDS_S):
             await self.registry.wait_empty()
         self.registry.abort()
-        with expire_after(self._setup.clock, self._setup.options.request_timeout_s):
-            await self._dispatcher.wait_written()
+        if not self._drained:
+            with expire_after(self._setup.clock, self._setup.options.request_timeout_s):
+                await self._dispatcher.wait_written()
         for greeting in tuple(self._greetings):
             greeting.abort()
         await self._tasks.aclose()
