@@ -1,9 +1,12 @@
 // The client: one live state that survives lost links, deploys and sleeping phones.
-// Decisions are in feed.js and reconnect.js; one socket's life is in connection.js; here they are joined.
+// What is known of the feeds is in following.js, what to do after an end in reconnect.js, one socket's life in
+// connection.js; here they are joined.
 
+import { Acks } from "./acks.js";
 import { Connection } from "./connection.js";
-import { NotConnected } from "./errors.js";
-import { applyDelta, DeltaError, fromSnapshot, nextExpiry, visibleItems } from "./feed.js";
+import { NotConnected, RpcError } from "./errors.js";
+import { DeltaError } from "./feed.js";
+import { Following } from "./following.js";
 import { advice, STEADY_MS } from "./reconnect.js";
 import { browserSurroundings } from "./surroundings.js";
 
@@ -13,7 +16,9 @@ const WAKE_TIMEOUT_MS = 3_000;
 const GRACE_MS = 10_000;
 const DEFAULT_HEARTBEAT_MS = 25_000;
 const MOST_TIMEOUT_MS = 2 ** 31 - 1;
-const NO_ITEMS = Object.freeze([]);
+const FEEDS_AT_ONCE = 50;
+// RFC 6750's b64token: what is none must not reach the WebSocket, whose complaint would quote it.
+const TOKEN = /^[A-Za-z0-9._~+/-]{1,6144}=*$/;
 
 const systemTimers = {
   setTimeout: (fn, ms) => globalThis.setTimeout(fn, ms),
@@ -26,77 +31,80 @@ export class FreyaClient {
   #url;
   #timers;
   #random;
+  #following;
+  #acks;
   #connection = null;
   #attempt = 0; // raised by every connect and stop: what an older attempt still does is ignored
   #failures = 0;
   #refusals = 0;
-  #running = false;
+  #phase = "idle"; // "idle" | "running" | "stopped" | "signIn"
   #hidden = false;
-  #retryTimer = null;
-  #steadyTimer = null;
-  #expiryTimer = null;
-  #lastAckAt = -Infinity;
-  #resyncing = new Set();
-  #watched = new Map(); // feed -> {minIntervalMs}
-  #states = new Map(); // feed -> state; the own feed under the user's id
+  #welcome = null;
+  #waiting = new Set(); // calls that wait for a connection
+  #timersSet = { retry: null, steady: null, expiry: null };
   #listeners = new Set();
   #handlers = new Map();
   #stopSurroundings = () => {};
   #snapshot = Object.freeze({
-    status: "idle", feed: null, items: NO_ITEMS, feeds: Object.freeze({}), welcome: null,
+    status: "idle", feed: null, items: Object.freeze([]), feeds: Object.freeze({}), welcome: null,
     degraded: null, draining: false, retryAt: null, closed: null,
   });
 
   /** @param {string} url `ws://host:port` or the page's own origin; the path defaults to /v1/feed */
   constructor(url, options = {}) {
-    this.#options = { delta: true, own: true, settings: true, pauseWhenHidden: true, ...options };
+    this.#options = { WebSocket: globalThis.WebSocket, delta: true, own: true, settings: true, pauseWhenHidden: true, ...options };
+    if (typeof this.#options.WebSocket !== "function") throw new TypeError("there is no WebSocket here: give one as options.WebSocket");
     this.#url = feedUrl(url);
     this.#timers = options.timers ?? systemTimers;
     this.#random = options.random ?? Math.random;
+    this.#following = new Following(this.#options.own);
+    this.#acks = new Acks(this.#timers, (feed, cursor) => this.#connection?.notify("feed.ack", { feed, cursor }));
   }
 
   // --- life ---
 
   /** Connects and stays connected until `stop`, a terminal close code, or a refused sign-in. */
   start() {
-    if (this.#running) return this;
-    this.#running = true;
+    if (this.#phase === "running") return this;
+    this.#phase = "running";
     this.#failures = this.#refusals = 0;
-    const react = { hidden: () => this.hide(), shown: () => this.show(), online: () => this.wake(), offline: () => {} };
+    const react = { hidden: () => this.hide(), shown: () => this.show(), online: () => this.wake(), offline: () => this.wake() };
     this.#stopSurroundings = (this.#options.surroundings ?? browserSurroundings)(react) ?? (() => {});
-    if (!this.#hidden) this.#connect("connect");
+    if (this.#hidden) this.#publish();
+    else this.#connect("connect");
     return this;
   }
 
   /** Ends the connection and keeps the last state on show. */
   stop() {
-    this.#stopWith("stopped", null);
+    if (this.#phase === "running") this.#giveUp("stopped", null);
   }
 
   /** The page is hidden or the app went to the background: pushes stop, the socket may end. */
   hide() {
     if (this.#hidden || !this.#options.pauseWhenHidden) return;
     this.#hidden = true;
-    this.#clearRetry();
-    if (!this.#running) return;
-    if (this.#connection) this.call("connection.background", this.#keep()).catch(() => {});
-    else this.#publish({ status: "paused", retryAt: null });
+    this.#clear("retry");
+    if (this.#phase !== "running") return;
+    this.#toBackground();
+    this.#publish({ retryAt: null });
   }
 
   /** Back on screen: one delta from what was last shown, over the same socket or a new one. */
   show() {
     if (!this.#hidden) return;
     this.#hidden = false;
-    if (!this.#running) return;
-    if (this.#connection) this.#probe("connection.foreground");
+    if (this.#phase !== "running") return;
+    if (this.#welcome) this.#probe("connection.foreground");
+    if (this.#connection) this.#publish();
     else this.#connect("connect");
   }
 
-  /** The network came back, or the machine woke: a dead link is found within three seconds. */
+  /** The network came or went, or the machine woke: a dead link is found within three seconds. */
   wake() {
-    if (!this.#running || this.#hidden) return;
-    if (this.#connection && this.#snapshot.welcome) this.#probe("connection.ping");
-    else if (this.#retryTimer !== null) this.#connect("connect");
+    if (this.#phase !== "running" || this.#hidden) return;
+    if (this.#welcome) this.#probe("connection.ping");
+    else if (this.#timersSet.retry !== null) this.#connect("connect");
   }
 
   // --- the store: fits React's useSyncExternalStore(client.subscribe, client.getSnapshot) ---
@@ -118,31 +126,34 @@ export class FreyaClient {
 
   // --- requests ---
 
-  /** The result of one request. Never repeated by itself: see ConnectionLost. */
-  call(method, params = {}, { timeoutMs = CALL_TIMEOUT_MS } = {}) {
-    if (!this.#connection || !this.#snapshot.welcome) return Promise.reject(new NotConnected(this.#snapshot.status));
-    return this.#connection.call(method, params, timeoutMs);
+  /** The result of one request, waiting for a connection first where there is none. Never repeated by itself. */
+  async call(method, params = {}, { timeoutMs = CALL_TIMEOUT_MS } = {}) {
+    if (this.#welcome) return this.#connection.call(method, params, timeoutMs);
+    const from = this.#timers.now();
+    await this.#connected(method, timeoutMs);
+    return this.#connection.call(method, params, Math.max(0, timeoutMs - (this.#timers.now() - from)));
   }
 
   /** Follows another user's feed (scope feed:watch) in `getSnapshot().feeds`, also over reconnects. */
   async watch(feed, { minIntervalMs } = {}) {
-    this.#watched.set(feed, { minIntervalMs });
-    if (this.#snapshot.welcome && this.#connection) await this.#subscribeTo([feed]);
+    this.#following.watch(feed, minIntervalMs);
+    if (!this.#welcome) return;
+    const refused = await this.#subscribeTo([feed]);
+    if (refused.has(feed)) throw refused.get(feed);
   }
 
   async unwatch(feed) {
-    if (!this.#watched.delete(feed)) return;
-    this.#states.delete(feed);
-    this.#publish({});
-    if (this.#snapshot.welcome && this.#connection) await this.call("feed.unsubscribe", { feeds: [feed] });
+    if (!this.#following.unwatch(feed)) return;
+    this.#publish();
+    if (this.#welcome) await this.call("feed.unsubscribe", { feeds: [feed] });
   }
 
   // --- connecting ---
 
   async #connect(reason) {
-    this.#clearRetry();
+    this.#clear("retry");
     const attempt = ++this.#attempt;
-    this.#publish({ status: "connecting", retryAt: null, welcome: null });
+    this.#publish({ retryAt: null });
     let token;
     try {
       token = await this.#token(reason);
@@ -150,104 +161,125 @@ export class FreyaClient {
       if (attempt === this.#attempt) this.#ended(attempt, 1006, "no token could be had");
       return;
     }
-    if (attempt !== this.#attempt || !this.#running) return;
-    if (!token) {
-      this.#stopWith("signIn", { code: 4401, reason: "no token" });
-      return;
-    }
-    this.#open(attempt, token);
+    if (attempt !== this.#attempt) return;
+    if (typeof token === "string" && TOKEN.test(token)) this.#open(attempt, token);
+    else this.#giveUp("signIn", { code: 4401, reason: token ? "that is not a token" : "no token" });
   }
 
   #open(attempt, token) {
-    const WebSocketClass = this.#options.WebSocket ?? globalThis.WebSocket;
-    const protocols = [SUBPROTOCOL, `bearer.${token}`];
+    const { WebSocket: Socket, socketOptions } = this.#options;
+    const args = [this.#address(), [SUBPROTOCOL, `bearer.${token}`]];
     let socket;
     try {
-      // React Native sends its own Origin; a third argument (headers) may be given for it
-      socket = this.#options.socketOptions
-        ? new WebSocketClass(this.#address(), protocols, this.#options.socketOptions)
-        : new WebSocketClass(this.#address(), protocols);
+      socket = socketOptions ? new Socket(...args, socketOptions) : new Socket(...args);
     } catch (error) {
-      this.#stopWith("stopped", { code: 0, reason: String(error?.message ?? error) });
+      this.#giveUp("stopped", { code: 0, reason: String(error?.message ?? error) });
       return;
     }
-    const mine = (fn) => (...args) => attempt === this.#attempt && fn(...args);
-    this.#connection = new Connection(
-      socket,
-      {
-        onNotification: mine((method, params) => this.#notified(method, params)),
-        onTraffic: this.#options.onTraffic,
-        onEnd: (code, why) => this.#ended(attempt, code, why),
-      },
-      this.#timers,
-      (this.#options.heartbeatMs ?? DEFAULT_HEARTBEAT_MS) + GRACE_MS,
-    );
+    const hooks = {
+      onNotification: (method, params) => attempt === this.#attempt && this.#notified(method, params),
+      onResult: (method, result) => attempt === this.#attempt && this.#answered(method, result),
+      onTraffic: this.#options.onTraffic,
+      onEnd: (code, why) => this.#ended(attempt, code, why),
+    };
+    this.#connection = new Connection(socket, hooks, this.#timers, (this.#options.heartbeatMs ?? DEFAULT_HEARTBEAT_MS) + GRACE_MS);
   }
 
   #token(reason) {
     const { token } = this.#options;
-    return typeof token === "function" ? token({ reason }) : reason === "refused" ? null : token;
+    if (typeof token === "function") return token({ reason });
+    return reason === "refused" ? null : token;
   }
 
   #address() {
-    const url = new URL(this.#url);
-    const set = (name, value) => value !== undefined && value !== null && url.searchParams.set(name, String(value));
-    const { options, own } = { options: this.#options, own: this.#ownState() };
-    url.searchParams.set("beat", "1");
-    if (own && options.own) set("since", own.cursor);
-    if (!options.own) set("own", 0);
-    if (!options.delta) set("delta", 0);
-    if (!options.settings) set("settings", 0);
-    if (options.context) set("context", 1);
-    if (options.debug) set("debug", 1);
-    if (options.deflate === false) set("deflate", 0);
-    set("minIntervalMs", options.minIntervalMs);
-    set("heartbeatMs", options.heartbeatMs);
-    set("client", options.client);
-    return url.href;
+    const { own, delta, settings, context, debug, deflate, minIntervalMs, heartbeatMs, client } = this.#options;
+    const wanted = {
+      beat: 1,
+      since: this.#following.ownCursor,
+      own: own ? undefined : 0,
+      delta: delta ? undefined : 0,
+      settings: settings ? undefined : 0,
+      context: context ? 1 : undefined,
+      debug: debug ? 1 : undefined,
+      deflate: deflate === false ? 0 : undefined,
+      minIntervalMs,
+      heartbeatMs,
+      client,
+    };
+    const query = Object.entries(wanted)
+      .filter(([, value]) => value !== undefined && value !== null)
+      .map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
+    return `${this.#url}${this.#url.includes("?") ? "&" : "?"}${query.join("&")}`;
   }
 
   #ended(attempt, code, reason) {
     if (attempt !== this.#attempt) return;
-    this.#connection = null;
-    this.#resyncing.clear();
-    this.#clear("steady");
-    if (!this.#running) return;
+    this.#disconnected();
     const todo = advice(code, reason, { failures: this.#failures, refusals: this.#refusals }, this.#random);
     this.#failures += 1;
-    this.#refusals = code === 4401 ? this.#refusals + 1 : this.#refusals;
+    if (code === 4401) this.#refusals += 1;
     const closed = Object.freeze({ code, reason });
     if (todo.action === "stop" || todo.action === "signIn") {
-      this.#stopWith(todo.action === "stop" ? "stopped" : "signIn", closed);
+      this.#giveUp(todo.action === "stop" ? "stopped" : "signIn", closed);
     } else if (this.#hidden) {
-      this.#publish({ status: "paused", closed, welcome: null, retryAt: null });
+      this.#publish({ closed });
     } else if (todo.action === "renew") {
       this.#publish({ closed });
       this.#connect("refused");
     } else {
-      this.#publish({ status: "waiting", closed, welcome: null, retryAt: this.#timers.now() + todo.delayMs });
-      this.#retryTimer = this.#timers.setTimeout(() => this.#connect("connect"), todo.delayMs);
+      this.#set("retry", () => this.#connect("connect"), todo.delayMs);
+      this.#publish({ closed, retryAt: this.#timers.now() + todo.delayMs });
     }
   }
 
-  #stopWith(status, closed) {
-    this.#running = false;
-    this.#attempt += 1;
-    this.#clearRetry();
+  #disconnected() {
+    this.#connection = this.#welcome = null;
+    this.#following.disconnected();
+    this.#acks.stop();
     this.#clear("steady");
+  }
+
+  #giveUp(phase, closed) {
+    this.#phase = phase;
+    this.#attempt += 1;
+    this.#clear("retry");
     this.#stopSurroundings();
     this.#stopSurroundings = () => {};
     const connection = this.#connection;
-    this.#connection = null;
+    this.#disconnected();
     connection?.close(1000);
-    this.#publish({ status, closed, welcome: null, retryAt: null });
+    this.#publish({ closed: closed ?? this.#snapshot.closed, retryAt: null });
+    for (const waiting of [...this.#waiting]) waiting.fail();
   }
 
-  // A link that does not answer in three seconds after a wake is dead: the next one starts at once.
+  // A link that does not answer in three seconds is dead: the next one starts at once.
   #probe(method) {
     const connection = this.#connection;
     connection.call(method, {}, WAKE_TIMEOUT_MS).catch((error) => {
-      if (error.name === "CallTimedOut" && connection === this.#connection) connection.close(4408, "no answer after a wake");
+      if (error.name === "CallTimedOut") connection.close(4408, "no answer after a wake");
+    });
+  }
+
+  #toBackground() {
+    if (!this.#welcome) return; // what is still connecting is told once it is welcomed
+    const { keepMs } = this.#options;
+    this.#connection.call("connection.background", keepMs === undefined ? {} : { keepMs }, CALL_TIMEOUT_MS).catch(() => {});
+  }
+
+  #connected(method, timeoutMs) {
+    if (this.#phase !== "running") return Promise.reject(new NotConnected(method, this.#snapshot.status));
+    return new Promise((resolve, reject) => {
+      const finish = (settle) => {
+        this.#timers.clearTimeout(timer);
+        this.#waiting.delete(waiting);
+        settle();
+      };
+      const waiting = {
+        open: () => finish(resolve),
+        fail: () => finish(() => reject(new NotConnected(method, this.#snapshot.status))),
+      };
+      const timer = this.#timers.setTimeout(waiting.fail, timeoutMs);
+      this.#waiting.add(waiting);
     });
   }
 
@@ -259,20 +291,19 @@ export class FreyaClient {
         this.#welcomed(params);
         break;
       case "feed.snapshot":
-        this.#resyncing.delete(params.feed);
-        this.#take(fromSnapshot(params));
+        this.#took(this.#following.takeSnapshot(params));
         break;
       case "feed.delta":
         this.#changed(params);
         break;
       case "feed.closed":
-        this.#watched.delete(params.feed);
-        this.#states.delete(params.feed);
-        this.#publish({});
+        if (this.#following.unwatch(params.feed)) this.#publish();
         break;
-      case "connection.beat":
-        if ((params.degraded ?? null) !== this.#snapshot.degraded) this.#publish({ degraded: params.degraded ?? null });
+      case "connection.beat": {
+        const degraded = params.degraded ?? null;
+        if (JSON.stringify(degraded) !== JSON.stringify(this.#snapshot.degraded)) this.#publish({ degraded });
         break;
+      }
       case "connection.expiring":
         this.#renew();
         break;
@@ -280,64 +311,60 @@ export class FreyaClient {
         this.#publish({ draining: true });
         break;
     }
-    this.#handlers.get(method)?.forEach((fn) => fn(params));
-    this.#handlers.get("*")?.forEach((fn) => fn(method, params));
+    this.#emit(method, params);
+  }
+
+  // What an answer means for the client itself, whoever asked.
+  #answered(method, result) {
+    if (method === "feed.get") this.#took(this.#following.takeSnapshot(result));
+    if (method === "connection.background") {
+      this.#connection.deadAfterMs = Infinity; // from now on the server is silent on purpose
+      this.#following.loseSync();
+    }
+    if (method === "connection.foreground") this.#connection.deadAfterMs = this.#welcome.heartbeatMs + GRACE_MS;
   }
 
   #welcomed(welcome) {
     this.#refusals = 0;
-    this.#connection.deadAfterMs = (welcome.heartbeatMs ?? DEFAULT_HEARTBEAT_MS) + GRACE_MS;
-    this.#steadyTimer = this.#timers.setTimeout(() => (this.#failures = 0), STEADY_MS);
-    const status = this.#options.own ? "connecting" : "live";
-    this.#publish({ welcome: Object.freeze(welcome), status, draining: false, degraded: null, closed: null });
-    const again = [...this.#watched.keys()];
-    if (again.length) this.#subscribeTo(again).catch(() => {});
-    if (this.#hidden) this.call("connection.background", this.#keep()).catch(() => {});
+    this.#welcome = Object.freeze({ heartbeatMs: DEFAULT_HEARTBEAT_MS, ...welcome });
+    this.#following.welcomed(welcome.user);
+    this.#connection.deadAfterMs = this.#welcome.heartbeatMs + GRACE_MS;
+    this.#acks.start(welcome.ackEveryMs);
+    this.#set("steady", () => (this.#failures = 0), STEADY_MS);
+    const watched = this.#following.watched;
+    if (watched.length) this.#resubscribe(watched);
+    if (this.#hidden) this.#toBackground();
+    this.#publish({ draining: false, degraded: null });
+    for (const waiting of [...this.#waiting]) waiting.open();
   }
 
   #changed(delta) {
-    const { feed } = delta;
-    if (this.#resyncing.has(feed)) return;
-    const state = this.#states.get(feed);
     try {
-      if (!state) throw new DeltaError("no state to change");
-      this.#take(applyDelta(state, delta));
+      this.#took(this.#following.takeDelta(delta));
     } catch (error) {
       if (!(error instanceof DeltaError)) throw error;
-      this.#resync(feed);
+      this.#publish();
+      this.#resync(delta.feed);
     }
   }
 
+  // The answer is taken like a snapshot, in the order of the wire.
   async #resync(feed) {
     const connection = this.#connection;
-    this.#resyncing.add(feed);
     try {
-      const params = feed === this.#snapshot.welcome?.user ? {} : { feed };
-      const whole = await connection.call("feed.get", params, CALL_TIMEOUT_MS);
-      if (this.#connection !== connection || !this.#resyncing.delete(feed)) return;
-      this.#take(fromSnapshot(whole));
+      await connection.call("feed.get", feed === this.#welcome.user ? {} : { feed }, CALL_TIMEOUT_MS);
     } catch {
       // without a base the feed would stand still for good: begin anew
-      if (this.#connection === connection) {
-        this.#states.delete(feed);
-        connection.close(1006, "the feed could not be read");
-      }
+      if (this.#connection !== connection || !connection) return;
+      this.#following.forget(feed);
+      connection.close(1006, "the feed could not be read");
     }
   }
 
-  #take(state) {
-    this.#states.set(state.feed, state);
-    this.#ack(state);
-    const own = state.feed === this.#snapshot.welcome?.user;
-    this.#publish(own && !this.#hidden ? { status: "live" } : {});
-  }
-
-  #ack({ feed, cursor }) {
-    const every = this.#snapshot.welcome?.ackEveryMs;
-    const now = this.#timers.now();
-    if (!every || now - this.#lastAckAt < every) return;
-    this.#lastAckAt = now;
-    this.#connection?.notify("feed.ack", { feed, cursor });
+  #took(state) {
+    if (!state) return;
+    this.#acks.arrived(state.feed, state.cursor);
+    this.#publish();
   }
 
   async #renew() {
@@ -345,73 +372,113 @@ export class FreyaClient {
     if (typeof this.#options.token !== "function") return;
     try {
       const token = await this.#options.token({ reason: "expiring" });
-      if (token && connection === this.#connection) await connection.call("connection.renew", { token }, CALL_TIMEOUT_MS);
+      if (token) await connection.call("connection.renew", { token }, CALL_TIMEOUT_MS);
     } catch {
       // the connection ends with 4401 at the token's end, and the next one asks for a new token
     }
   }
 
+  // --- watched feeds ---
+
+  async #resubscribe(feeds) {
+    const connection = this.#connection;
+    try {
+      await this.#subscribeTo(feeds);
+    } catch (error) {
+      // an answer that never came leaves nobody knowing what is followed: begin anew
+      if (error.name === "CallTimedOut") connection.close(1006, "no answer to feed.subscribe");
+    }
+  }
+
+  /** Subscribes, again and again where the refusal is temporary. What was refused for good, by feed. */
   async #subscribeTo(feeds) {
-    const asked = feeds.map((feed) => {
-      const { minIntervalMs } = this.#watched.get(feed) ?? {};
-      return { feed, since: this.#states.get(feed)?.cursor, minIntervalMs };
-    });
-    const { feeds: answers } = await this.call("feed.subscribe", { feeds: asked });
-    const refused = answers.filter((answer) => answer.error);
-    for (const { feed } of refused) this.#watched.delete(feed);
-    if (refused.length && feeds.length === 1) throw Object.assign(new Error(refused[0].error.message), refused[0].error);
+    const connection = this.#connection;
+    const refused = new Map();
+    let waiting = feeds;
+    while (waiting.length) {
+      const batch = waiting.slice(0, FEEDS_AT_ONCE).filter((feed) => this.#following.watches(feed));
+      waiting = waiting.slice(FEEDS_AT_ONCE);
+      const errors = batch.length ? await this.#subscribe(connection, batch) : new Map();
+      let pauseMs = 0;
+      for (const [feed, error] of errors) {
+        if (error.retryInMs === null) {
+          refused.set(feed, error);
+          this.#following.unwatch(feed);
+        } else {
+          waiting.push(feed);
+          pauseMs = Math.max(pauseMs, error.retryInMs);
+        }
+      }
+      if (pauseMs) await new Promise((resolve) => this.#timers.setTimeout(resolve, pauseMs));
+    }
+    if (refused.size) this.#publish();
+    for (const [feed, error] of refused) this.#emit("feed.closed", { feed, reason: "refused", error });
+    return refused;
+  }
+
+  // The RpcError of each feed that was not subscribed to.
+  async #subscribe(connection, feeds) {
+    try {
+      const asked = feeds.map((feed) => this.#following.asked(feed));
+      const { feeds: answers } = await connection.call("feed.subscribe", { feeds: asked }, CALL_TIMEOUT_MS);
+      return new Map(answers.filter(({ error }) => error).map(({ feed, error }) => [feed, new RpcError(error)]));
+    } catch (error) {
+      if (error instanceof RpcError) return new Map(feeds.map((feed) => [feed, error]));
+      throw error;
+    }
   }
 
   // --- the state on show ---
 
-  #ownState() {
-    const user = this.#snapshot.welcome?.user ?? this.#snapshot.feed?.feed;
-    return user === undefined ? null : (this.#states.get(user) ?? null);
+  #status() {
+    if (this.#phase !== "running") return this.#phase;
+    if (this.#hidden) return "paused";
+    if (this.#timersSet.retry !== null) return "waiting";
+    return this.#welcome && this.#following.synced ? "live" : "connecting";
   }
 
-  #publish(changes) {
-    const welcome = "welcome" in changes ? changes.welcome : this.#snapshot.welcome;
-    const user = welcome?.user ?? this.#snapshot.feed?.feed;
-    const feed = (user !== undefined && this.#options.own && this.#states.get(user)) || null;
-    const feeds = Object.fromEntries([...this.#states].filter(([name]) => this.#watched.has(name)));
+  #publish(changes = {}) {
     const now = this.#timers.now();
-    const items = feed ? visibleItems(feed.items, now) : NO_ITEMS;
-    this.#snapshot = Object.freeze({ ...this.#snapshot, ...changes, feed, items, feeds: Object.freeze(feeds) });
-    this.#armExpiry(feed, now);
-    this.#listeners.forEach((listener) => listener());
-  }
-
-  #armExpiry(feed, now) {
+    const { expiresAt, ...shown } = this.#following.show(now);
+    this.#snapshot = Object.freeze({ ...this.#snapshot, ...changes, ...shown, status: this.#status(), welcome: this.#welcome });
     this.#clear("expiry");
-    const next = feed && nextExpiry(feed.items, now);
-    if (next) this.#expiryTimer = this.#timers.setTimeout(() => this.#publish({}), Math.min(next - now, MOST_TIMEOUT_MS));
+    if (expiresAt !== null) this.#set("expiry", () => this.#publish(), Math.min(expiresAt - now, MOST_TIMEOUT_MS));
+    for (const listener of [...this.#listeners]) guarded(listener);
   }
 
-  #keep() {
-    return this.#options.keepMs === undefined ? {} : { keepMs: this.#options.keepMs };
+  #emit(method, params) {
+    for (const fn of this.#handlers.get(method) ?? []) guarded(fn, params);
+    for (const fn of this.#handlers.get("*") ?? []) guarded(fn, method, params);
   }
 
-  #clearRetry() {
-    if (this.#retryTimer !== null) this.#timers.clearTimeout(this.#retryTimer);
-    this.#retryTimer = null;
+  #set(which, fn, delayMs) {
+    this.#clear(which);
+    const run = () => {
+      this.#timersSet[which] = null;
+      fn();
+    };
+    this.#timersSet[which] = this.#timers.setTimeout(run, delayMs);
   }
 
   #clear(which) {
-    if (which === "steady" && this.#steadyTimer !== null) {
-      this.#timers.clearTimeout(this.#steadyTimer);
-      this.#steadyTimer = null;
-    }
-    if (which === "expiry" && this.#expiryTimer !== null) {
-      this.#timers.clearTimeout(this.#expiryTimer);
-      this.#expiryTimer = null;
-    }
+    if (this.#timersSet[which] !== null) this.#timers.clearTimeout(this.#timersSet[which]);
+    this.#timersSet[which] = null;
   }
 }
 
+// A listener's mistake is its own: it is reported, and the feed goes on.
+function guarded(fn, ...args) {
+  try {
+    fn(...args);
+  } catch (error) {
+    (globalThis.reportError ?? console.error)(error);
+  }
+}
+
+// Taken apart by hand: React Native's URL has no setters.
 function feedUrl(text) {
-  const url = new URL(text, globalThis.location?.href);
-  url.protocol = url.protocol.replace(/^http/, "ws");
-  if (url.pathname === "/") url.pathname = "/v1/feed";
-  url.hash = "";
-  return url.href;
+  const parts = /^(https?|wss?):\/\/([^/?#]+)([^?#]*)(\?[^#]*)?/i.exec(text);
+  if (!parts) throw new TypeError(`not an address of http, https, ws or wss: ${text}`);
+  const [, scheme, host, path, query = ""] = parts;
+  return `${scheme.toLowerCase().replace("http", "ws")}://${host}${path === "" || path === "/" ? "/v1/feed" : path}${query}`;
 }

@@ -11,32 +11,50 @@ export class RpcError extends Error {
   get temporary() {
     return this.data.temporary === true;
   }
-}
-
-/** The connection ended before the answer: the request may or may not have been done. */
-export class ConnectionLost extends Error {
-  constructor(code, reason) {
-    super(`the connection ended (${code}${reason ? `, ${reason}` : ""}) before the answer`);
-    this.name = "ConnectionLost";
-    this.code = code;
-    this.reason = reason;
+  /** When to try again, in milliseconds; null where trying again is of no use. */
+  get retryInMs() {
+    return typeof this.data.retryInMs === "number" ? this.data.retryInMs : null;
   }
 }
 
-/** There is no connection at the moment: nothing was sent. */
+/** The connection ended before the answer: the request may or may not have been done.
+ *  `repeatable`: it can be sent once more without harm. */
+export class ConnectionLost extends Error {
+  constructor(method, repeatable, code, reason) {
+    super(`${method}: the connection ended (${code}${reason ? `, ${reason}` : ""}) before the answer`);
+    this.name = "ConnectionLost";
+    Object.assign(this, { method, repeatable, code, reason });
+  }
+}
+
+/** There was no connection in time: nothing was sent. */
 export class NotConnected extends Error {
-  constructor(status) {
-    super(`not connected (${status}): nothing was sent`);
+  constructor(method, status) {
+    super(`${method}: not connected (${status}), nothing was sent`);
     this.name = "NotConnected";
-    this.status = status;
+    Object.assign(this, { method, status, repeatable: true });
+  }
+}
+
+/** The request is over the protocol's bound for one message: nothing was sent. */
+export class MessageTooBig extends Error {
+  constructor(method, size, most) {
+    super(`${method}: ${size} bytes are too big for one message (${most})`);
+    this.name = "MessageTooBig";
+    Object.assign(this, { method, repeatable: false });
   }
 }
 
 /** No answer came within the call's time: the request may or may not have been done. */
 export class CallTimedOut extends Error {
-  constructor(method, timeoutMs) {
-    super(`no answer to ${method} within ${timeoutMs} ms`);
+  constructor(method, repeatable, timeoutMs) {
+    super(`${method}: no answer within ${timeoutMs} ms`);
     this.name = "CallTimedOut";
-    this.method = method;
+    Object.assign(this, { method, repeatable });
   }
+}
+
+/** Whether a request does no more harm twice than once: all but an action without a `key`. */
+export function isRepeatable(method, params) {
+  return method !== "action.execute" || (params?.key !== undefined && params.key !== null);
 }

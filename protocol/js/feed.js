@@ -9,18 +9,24 @@ export class DeltaError extends Error {
   }
 }
 
-/** The state that a `feed.snapshot` carries, frozen. */
+/** The state that a `feed.snapshot` carries, frozen. Throws DeltaError for what is none. */
 export function fromSnapshot(params) {
+  if (typeof params?.feed !== "string" || typeof params.cursor !== "string") throw new DeltaError("a snapshot without a feed or cursor");
   return Object.freeze({
     feed: params.feed,
     cursor: params.cursor,
     at: params.at,
-    items: Object.freeze(params.items ?? []),
-    groups: Object.freeze(params.groups ?? []),
-    errors: Object.freeze(params.errors ?? []),
-    pending: Object.freeze(params.pending ?? []),
-    context: Object.freeze(params.context ?? []),
+    items: list("items", params.items ?? []),
+    groups: list("groups", params.groups ?? []),
+    errors: list("errors", params.errors ?? []),
+    pending: list("pending", params.pending ?? []),
+    context: list("context", params.context ?? []),
   });
+}
+
+function list(name, value) {
+  if (!Array.isArray(value)) throw new DeltaError(`${name} is no list`);
+  return Object.freeze(value);
 }
 
 /**
@@ -36,9 +42,9 @@ export function applyDelta(state, delta) {
     cursor: delta.cursor,
     at: delta.at,
     items: Object.freeze(applyItems(state.items, delta)),
-    groups: delta.groups ? Object.freeze(delta.groups) : state.groups,
-    errors: delta.errors ? Object.freeze(delta.errors) : state.errors,
-    pending: delta.pending ? Object.freeze(delta.pending) : state.pending,
+    groups: delta.groups ? list("groups", delta.groups) : state.groups,
+    errors: delta.errors ? list("errors", delta.errors) : state.errors,
+    pending: delta.pending ? list("pending", delta.pending) : state.pending,
     context: delta.context ? Object.freeze(applyContext(state.context, delta.context)) : state.context,
   });
 }

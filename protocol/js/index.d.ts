@@ -124,27 +124,68 @@ export interface Methods {
   };
   "item.retract": { params: { feed?: string; feeds?: string[]; ids: string[] }; result: { removed: number } };
   "item.dismiss": { params: { id: string }; result: Record<string, never> };
-  "connection.info": { params: Record<string, never>; result: JsonObject };
+  "connection.info": { params: Record<string, never>; result: ConnectionInfo };
   "connection.ping": { params: Record<string, never>; result: { at: string } };
+  "connection.renew": { params: { token: string }; result: { expiresAt: string } };
+  "feed.subscribe": {
+    params: { feeds: { feed: string; since?: string; minIntervalMs?: number }[] };
+    result: { feeds: ({ feed: string; cursor: string } | { feed: string; error: JsonObject })[] };
+  };
+  "feed.unsubscribe": { params: { feeds: string[] }; result: Record<string, never> };
+  "provider.list": { params: Record<string, never>; result: { providers: JsonObject[] } };
+  "stats.subscribe": { params: { everyMs?: number }; result: Record<string, never> };
+  "stats.unsubscribe": { params: Record<string, never>; result: Record<string, never> };
+  "user.inspect": { params: { user: string }; result: JsonObject };
+  "user.revoke": { params: { user: string; issuedBefore?: string }; result: { closed: number } };
+  "user.delete": { params: { user: string }; result: Record<string, never> };
+}
+
+export interface ConnectionInfo {
+  user: string;
+  scopes: string[];
+  replica: string;
+  server: Json;
+  connectedAt: string;
+  subscriptions: Json;
+  lag: Json;
+  lastResume: Json;
+}
+
+/** What the server says unasked, and what `on` hands over. */
+export interface Notifications {
+  "connection.welcome": Welcome;
+  "connection.beat": { at: string; degraded?: string[] };
+  "connection.expiring": { inMs: number };
+  "feed.snapshot": Snapshot;
+  "feed.delta": Delta;
+  /** `refused` and `error` are the client's own words, where a watched feed could not be subscribed to. */
+  "feed.closed": { feed: string; reason: "scope" | "revoked" | "gone" | "refused" | (string & {}); error?: RpcError };
+  "source.changed": { source: SourceState };
+  "server.draining": { reconnectInMs: number };
+  "server.status": { degraded: string[]; since?: string };
+  "stats.update": { at: string; replicas: number; connections: number; sessions: number; [figure: string]: Json };
 }
 
 export type Status = "idle" | "connecting" | "live" | "waiting" | "paused" | "signIn" | "stopped";
 
 export interface ClientSnapshot {
-  /** `live`: what is shown is current; `waiting`: reconnects at `retryAt`; `paused`: hidden, no connection;
-   *  `signIn`: the token was refused twice; `stopped`: by `stop()` or by a terminal close code. */
+  /** `live`: what is shown is current; `connecting`: it may be old, the client is on its way (also while it reads
+   *  the feed anew); `waiting`: reconnects at `retryAt`; `paused`: hidden, nothing is pushed; `signIn`: a new
+   *  sign-in is needed; `stopped`: by `stop()` or by a terminal close code. */
   readonly status: Status;
-  /** The own feed's last state, kept while the connection is away. */
+  /** The own feed's last state as the server sent it, kept while the connection is away. */
   readonly feed: FeedState | null;
   /** The own feed's items without those that have expired, also offline. */
   readonly items: readonly FeedItem[];
-  /** The watched feeds by user. */
+  /** The watched feeds by user, without items that have expired. */
   readonly feeds: { readonly [feed: string]: FeedState };
   readonly welcome: Welcome | null;
-  readonly degraded: Json;
+  /** What the server is without at the moment, by name. */
+  readonly degraded: readonly string[] | null;
   readonly draining: boolean;
   /** Milliseconds since the epoch. */
   readonly retryAt: number | null;
+  /** How the last connection ended, kept while the next one lives. */
   readonly closed: { readonly code: number; readonly reason: string } | null;
 }
 
@@ -189,6 +230,8 @@ export interface ClientOptions {
   random?: () => number;
 }
 
+/** Follows one user's feed, and any number of others. Throws TypeError for an address that is none, and where
+ *  there is no WebSocket. */
 export class FreyaClient {
   constructor(url: string, options: ClientOptions);
   start(): this;
@@ -199,9 +242,13 @@ export class FreyaClient {
   subscribe: (listener: () => void) => () => void;
   getSnapshot: () => ClientSnapshot;
   on(method: "*", fn: (method: string, params: any) => void): () => void;
-  on(method: string, fn: (params: any) => void): () => void;
+  on<M extends keyof Notifications>(method: M, fn: (params: Notifications[M]) => void): () => void;
+  on<M extends string>(method: M extends keyof Notifications ? never : M, fn: (params: any) => void): () => void;
+  /** The result of one request, waiting for a connection where there is none. Rejects with RpcError for an error
+   *  answer; NotConnected and MessageTooBig (nothing was sent); ConnectionLost and CallTimedOut (it may or may not
+   *  have been done: `repeatable` says whether it may be sent once more). Default `timeoutMs`: 15,000. */
   call<M extends keyof Methods>(method: M, params?: Methods[M]["params"], options?: { timeoutMs?: number }): Promise<Methods[M]["result"]>;
-  call(method: string, params?: object, options?: { timeoutMs?: number }): Promise<unknown>;
+  call<M extends string>(method: M extends keyof Methods ? never : M, params?: object, options?: { timeoutMs?: number }): Promise<unknown>;
   watch(feed: string, options?: { minIntervalMs?: number }): Promise<void>;
   unwatch(feed: string): Promise<void>;
 }
@@ -210,16 +257,30 @@ export class RpcError extends Error {
   readonly code: number;
   readonly data: { temporary?: boolean; retryInMs?: number; issues?: { path: Json; message: string }[]; [name: string]: unknown };
   readonly temporary: boolean;
+  readonly retryInMs: number | null;
 }
+/** The request may or may not have been done; `repeatable`: it can be sent once more without harm. */
 export class ConnectionLost extends Error {
+  readonly method: string;
+  readonly repeatable: boolean;
   readonly code: number;
   readonly reason: string;
 }
-export class NotConnected extends Error {
-  readonly status: Status;
-}
+/** The request may or may not have been done. */
 export class CallTimedOut extends Error {
   readonly method: string;
+  readonly repeatable: boolean;
+}
+/** Nothing was sent. */
+export class NotConnected extends Error {
+  readonly method: string;
+  readonly repeatable: true;
+  readonly status: Status;
+}
+/** Nothing was sent. */
+export class MessageTooBig extends Error {
+  readonly method: string;
+  readonly repeatable: false;
 }
 export class DeltaError extends Error {}
 
