@@ -147,7 +147,7 @@ class Compiler:
             groups = kept_groups(groups, items)
         errors, pending = roster.facts()
         left_out = len(finished) - len(items)
-        if ranked.failures or left_out or self._standing.any:
+        if ranked.failures or left_out or self._standing:
             errors += self._standing_errors(ranked, left_out)
         self.look_again_at = None
         if ranked.next_change_at is not None:
@@ -179,9 +179,11 @@ class Compiler:
         return items if count == len(items) else items[:count]
 
     def _standing_errors(self, ranked: Ranked, left_out: int) -> tuple[SourceError, ...]:
-        found: list[tuple[str, ErrorCode, str]] = [
-            (name, "internal", message) for name, message in ranked.failures
-        ]
+        found: list[tuple[str, ErrorCode, str]] = []
+        for name, message, raised in ranked.failures:
+            found.append((name, "internal", message))
+            if not self._standing.has(name):  # once, not with every update that it fails for
+                _log.warning("processor_failed", processor=name, exc_info=raised)
         if left_out:
             found.append((LIMITS_ID, "limit", left_out_message(left_out)))
         return self._standing.found(self._roster.clock, found)

@@ -6,9 +6,6 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from datetime import datetime
 from inspect import isawaitable
 from typing import NamedTuple, TypeAlias
-from uuid import uuid4
-
-import structlog
 
 from protocol.feed import FeedItem, Group
 from server.engine.clock import Clock, expire_after
@@ -17,9 +14,16 @@ from server.engine.processors import PostProcessor, Processed
 from server.engine.ranking import Ranking
 from server.engine.tasks import TaskScope, is_cancellation, is_fatal
 
-__all__ = ["Ranked", "derive"]
+__all__ = ["Failed", "Ranked", "derive"]
 
-_log = structlog.stdlib.get_logger(__name__)
+
+class Failed(NamedTuple):
+    """A processor that was left out."""
+
+    name: str
+    message: str
+    """Safe to show."""
+    raised: BaseException
 
 
 class Ranked(NamedTuple):
@@ -27,8 +31,7 @@ class Ranked(NamedTuple):
 
     items: tuple[FeedItem, ...]
     groups: tuple[Group, ...] = ()
-    failures: tuple[tuple[str, str], ...] = ()
-    """The names of those that failed, each with a sentence."""
+    failures: tuple[Failed, ...] = ()
     next_change_at: datetime | None = None
     added_bytes: int = 0
     """The size of what they added, encoded."""
@@ -60,7 +63,7 @@ def derive(
 def _steps(items: tuple[FeedItem, ...], ctx: Context, processors: Sequence[PostProcessor]) -> Steps:
     """All processors, one after another. Yields what must be awaited, and is sent what came of it."""
     ranking = Ranking(items)
-    failures: list[tuple[str, str]] = []
+    failures: list[Failed] = []
     for processor in processors:
         try:
             wanted: object = processor(ranking.items, ctx)
@@ -71,14 +74,12 @@ def _steps(items: tuple[FeedItem, ...], ctx: Context, processors: Sequence[PostP
             ranking.apply(wanted)
         except GeneratorExit:
             raise
-        except TimeoutError:
-            failures.append((processor.name, "The post-processor took too long and was left out"))
+        except TimeoutError as late:
+            failures.append(Failed(processor.name, "The post-processor took too long and was left out", late))
         except BaseException as raised:  # a foreign call: whatever it raises is its failure
             if is_cancellation(raised) or is_fatal(raised):
                 raise
-            error_id = uuid4().hex[:12]
-            _log.warning("processor_failed", processor=processor.name, error_id=error_id, exc_info=True)
-            failures.append((processor.name, "The post-processor failed and was left out"))
+            failures.append(Failed(processor.name, "The post-processor failed and was left out", raised))
     items, groups = ranking.result()
     return Ranked(items, groups, tuple(failures), ranking.next_change_at, ranking.added_bytes)
 

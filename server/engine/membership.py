@@ -101,6 +101,7 @@ class Membership:
     def _succeed(self, slot: Slot, source: FeedSource) -> None:
         """The new instance takes the place of the old; nothing of the old one's troubles stays."""
         roster = self._roster
+        slot.swapped = slot.runner is not None
         if slot.runner is None:
             slot.took(Step.ADD)
         else:

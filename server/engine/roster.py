@@ -182,8 +182,9 @@ class Roster:
         runner = slot.runner
         if runner is None or runner.phase is not Phase.IDLE:
             return True
-        if slot.begun_at + SPACING_S > self.clock.monotonic() + HAIR_S:
-            self.alarm.set(slot.begun_at + SPACING_S)
+        free_at = slot.begun_at + SPACING_S - HAIR_S
+        if free_at > self.clock.monotonic():
+            self.alarm.set(free_at)
             return True
         for name in self.plan.before.get(slot.id, ()):
             read = self.slots[name].runner

@@ -72,6 +72,7 @@ class Slot:
         "runner",
         "seen_version",
         "shown_context",
+        "swapped",
         "uses",
     )
 
@@ -96,6 +97,7 @@ class Slot:
         # The halves that are still those of the instance before this one, or of the last process.
         self.inherited = 0
         self.inherited_until: datetime | None = None
+        self.swapped = False  # whether what is inherited is an earlier instance's, and not what was saved
 
         self.build_error: SourceError | None = None
         self.failure: SourceError | None = None
@@ -140,8 +142,9 @@ class Slot:
         )
 
     def saved(self, now: datetime) -> SavedSource | None:
-        """Its last good report, if there is anything in it."""
-        if not self.held:
+        """Its last good report, if there is anything in it; not what an earlier instance left behind, which
+        was set up differently."""
+        if not self.held or (self.inherited and self.swapped):
             return None
         key = self.items_key if self.items.items else self.context_key
         mark = None if key is UNKNOWN else str(Fingerprint.of(key))

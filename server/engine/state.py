@@ -46,10 +46,13 @@ class StandingErrors:
     def __init__(self) -> None:
         self._errors: tuple[SourceError, ...] = ()
 
-    @property
-    def any(self) -> bool:
+    def __bool__(self) -> bool:
         """Whether something was wrong the last time."""
         return bool(self._errors)
+
+    def has(self, name: str) -> bool:
+        """Whether that was wrong the last time."""
+        return any(error.source_id == name for error in self._errors)
 
     def found(self, clock: Clock, found: Sequence[tuple[str, ErrorCode, str]]) -> tuple[SourceError, ...]:
         """What is wrong now, each with its id, code and sentence; the same tuple if nothing changed."""
