@@ -19,7 +19,7 @@ _PATIENCE_S = 100.0
 
 
 def npm_modules(folder: Path) -> Path:
-    """`node_modules` of a folder with a package-lock.json, as the lock has it. One process fetches, others wait.
+    """`node_modules` of a folder, as its package-lock.json has it. One process fetches, others wait.
 
     Skips the test, saying why, where there is no npm or it can't fetch them.
     """
