@@ -88,7 +88,12 @@ class SessionSources:
         if self._rows is None:
             return ()
         order = self._parts.providers.order
-        waiting = [s.source_id for s in self._slots.values() if s.build is not None and s.running is None]
+        waiting = [
+            slot.source_id
+            for slot in self._slots.values()
+            # One that has failed is failing while it is tried again.
+            if slot.build is not None and slot.running is None and slot.failed is None
+        ]
         return tuple(sorted(waiting, key=order.index))
 
     def view(self, source_id: SourceId) -> SourceView:
@@ -189,12 +194,14 @@ class SessionSources:
         """The answers that are not stored yet, encoded; afterwards they count as stored."""
         for source_id, saved in self._engine.save().items():
             slot = self._slots.get(source_id)
-            if slot is None or isinstance(self._engine.source(source_id), StoredSource):
+            if slot is None or slot.running is None:
+                continue
+            if isinstance(self._engine.source(source_id), StoredSource):
                 continue  # what comes from rows comes back from rows
             before = slot.saved
             if before is None or before.items != saved.items or before.context != saved.context:
                 slot.saved = saved
-                yield source_id, encode_saved(saved)
+                yield source_id, encode_saved(saved, slot.running[0])
 
     def forget_saved(self) -> None:
         """What `unsaved` gave could not be stored."""
@@ -291,9 +298,9 @@ class SessionSources:
         state, row = self._rows.states.get(slot.source_id), self._rows.configs.get(slot.source_id)
         if state is None or state.saved is None or state.saved_at is None:
             return None
-        if row is None or row.updated_at > state.saved_at:
+        if row is None:
             return None
-        slot.saved = decode_saved(state.saved, state.saved_at)
+        slot.saved = decode_saved(state.saved, state.saved_at, row.version)
         return slot.saved
 
     def _fail(self, slot: SourceSlot, key: BuildKey, failure: SourceFailure) -> None:

@@ -40,12 +40,13 @@ def test_what_is_read_back_is_what_was_saved(
     saved_items: list[FeedItem], context: list[ContextEntry], key: str | None
 ) -> None:
     saved = SavedSource(tuple(saved_items), tuple(context), AT, key)
-    assert decode_saved(encode_saved(saved), AT) == saved
+    assert decode_saved(encode_saved(saved, 7), AT, 7) == saved
+    assert decode_saved(encode_saved(saved, 7), AT, 8) is None
 
 
 @pytest.mark.parametrize(
     "damaged",
-    [b"", b"2{}", b"1", b"1{", b"1[]", b"1{}", b'1{"items":3}', b'1{"items":[{}],"context":[]}', b"1null"],
+    [b"", b"1{}", b"2", b"2{", b"2[]", b"2{}", b'2{"items":3}', b'2{"items":[{}],"context":[]}', b"2null"],
 )
 def test_what_cannot_be_read_is_as_if_it_had_never_been_saved(damaged: bytes) -> None:
-    assert decode_saved(damaged, AT) is None
+    assert decode_saved(damaged, AT, 7) is None
