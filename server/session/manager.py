@@ -63,10 +63,12 @@ class SessionManager:
         self._reader = RowReader(
             tasks=self._tasks, now=self._load_now, soon=loader.load_one, apply=self._apply
         )
+        self.parts = self._parts()
+        """What every session here is made with."""
         self._directory = SessionDirectory(
             group=group,
             bus=setup.bus,
-            parts=self._parts(),
+            parts=self.parts,
             ensure=loader.ensure_one,
             read=self.reread,
             save=self._save_one,

@@ -33,31 +33,24 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 class _Handle:
-    """A `SourceHandle` that keeps what is pushed, until it is closed."""
+    """A `SourceHandle` that keeps what was pushed last."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._closed = False
         self.items: Answer | Sequence[FeedItem] | None = None
         self.context: Sequence[ContextEntry] = ()
 
     def push_context(self, entries: Sequence[ContextEntry]) -> None:
-        if not self._closed:
-            self.context = entries
+        self.context = entries
 
     def push_items(self, items: Answer | Sequence[FeedItem]) -> None:
-        if not self._closed:
-            self.items = items
+        self.items = items
 
     def request_refresh(self) -> None:
         """It is being asked already."""
 
     def now(self) -> datetime:
         return self._clock.now()
-
-    def close(self) -> None:
-        """From here on the source talks to nobody, until an engine takes it in."""
-        self._closed = True
 
 
 @dataclass(slots=True)
@@ -128,8 +121,6 @@ class Prober:
             error_id = uuid4().hex
             _log.exception("source_probe_failed", source=source.id, error_id=error_id)
             raise SourceFailure(f"it failed (error {error_id[:8]})") from error
-        finally:
-            handle.close()
 
 
 async def _ask(

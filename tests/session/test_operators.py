@@ -71,6 +71,19 @@ async def test_an_earlier_time_takes_no_revocation_back(world: World) -> None:
     assert replica.manager.revoked(ALICE, now - timedelta(minutes=1))
 
 
+async def test_a_store_that_lost_its_last_writes_takes_revocations_back_with_it(world: World) -> None:
+    """Tokens are refused for as long as the store says so: two replicas must not differ in it for good."""
+    replica = await world.replica()
+    old = world.clock.now() - timedelta(hours=1)
+    await replica.users.revoke(BOB)
+    await replica.users.revoke(ALICE)
+    await replica.database.run("DELETE FROM revocations WHERE user_id = $1", ALICE)
+    await replica.database.run("UPDATE global_seq SET seq = 1")
+    await replica.manager.look()
+    assert not replica.manager.revoked(ALICE, old)
+    assert replica.manager.revoked(BOB, old)
+
+
 async def test_deleting_a_user_erases_everything_and_ends_the_sessions_everywhere(world: World) -> None:
     replica = await world.replica(Stage(), defaults=[STAGE, INBOX_ID])
     other = await world.replica(Stage(), defaults=[STAGE, INBOX_ID])

@@ -397,3 +397,34 @@ async def test_a_failing_source_is_told_of_and_so_is_its_recovery(world: World) 
     stage.made[0].handle.request_refresh()
     await world.eventually(lambda: session.source_state(STAGE)["status"] == "active")
     assert listener.sources[-1]["status"] == "active"
+
+
+async def test_who_comes_later_is_not_told_of_what_changed_before(world: World) -> None:
+    stage = Stage()
+    replica = await world.replica(stage, defaults=[STAGE, INBOX_ID])
+    session = await replica.session()
+    await replica.sources.patch(ALICE, STAGE, config={"text": "before"})
+    await world.eventually(lambda: texts(session) == ["before"])
+    listener = Listener()
+    session.attach(listener)
+    await replica.sources.patch(ALICE, INBOX_ID, enabled=False)
+    assert {str(state["sourceId"]) for state in listener.sources} == {INBOX_ID}
+
+
+async def test_a_new_time_of_the_next_attempt_alone_makes_no_revision(world: World) -> None:
+    attempts = 0
+
+    async def refuse(_: Built) -> None:
+        nonlocal attempts
+        attempts += 1
+        raise ConfigProblem("not yet")
+
+    replica = await world.replica(Stage(on_build=refuse), defaults=[STAGE])
+    session = await replica.session()
+    listener = Listener()
+    session.attach(listener)
+    number = session.history.current.number
+    before = attempts
+    await world.eventually(lambda: attempts > before + 2, within_s=120.0)
+    assert session.history.current.number == number
+    assert listener.revisions == []
