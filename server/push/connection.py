@@ -165,12 +165,12 @@ class Connection(Wire):
 
     def receive_text(self, payload: bytes) -> None:
         """A text message."""
-        self.hub.counters.messages_in += 1
+        self.hub.counters.heard(self.user)
         self.hub.requests.receive(self, payload)
 
     def receive_broken(self) -> None:
         """A message that is not text."""
-        self.hub.counters.messages_in += 1
+        self.hub.counters.heard(self.user)
         self.hub.requests.receive_binary(self)
 
     def count_frames(self, count: int) -> bool:

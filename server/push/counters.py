@@ -7,9 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from protocol.ids import UserId
+
 __all__ = ["AGE_BOUNDS_S", "Counters", "Histogram", "HistogramValue", "MethodFigures", "PushStatistics"]
 
 AGE_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+
+# Whose messages are counted apart, between two looks.
+_MAX_TALKERS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ class Counters:
         "snapshots",
         "stray_responses",
         "stuck",
+        "_talkers",
     )
 
     def __init__(self) -> None:
@@ -95,6 +101,21 @@ class Counters:
         self.acked_age = Histogram()
         """From a revision to its `feed.ack`: end to end, as far as clients say so."""
         self.methods: dict[str, MethodFigures] = {}
+        self._talkers: dict[UserId, int] = {}
+
+    def heard(self, user: UserId) -> None:
+        """A message of that user came in."""
+        self.messages_in += 1
+        talkers = self._talkers
+        if user in talkers:
+            talkers[user] += 1
+        elif len(talkers) < _MAX_TALKERS:
+            talkers[user] = 1
+
+    def take_talkers(self) -> Mapping[UserId, int]:
+        """Messages by user since the last call; of very many users some are left out."""
+        talkers, self._talkers = self._talkers, {}
+        return talkers
 
     def method(self, name: str) -> MethodFigures:
         """The figures of a method; `name` is one of ours, never a client's text."""

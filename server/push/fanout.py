@@ -6,7 +6,7 @@ No subscriber has a queue. Each keeps only what it last got; when it is writable
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from protocol.encoding import notification
 from protocol.frozen import JsonValue
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from server.push.hub import Hub
 
 __all__ = ["Fanout"]
-
-# Subscribers served before the loop gets its turn: about 5 us each.
-_AT_ONCE: Final = 1000
 
 
 class Fanout:
@@ -114,7 +111,7 @@ class Fanout:
     # Pushing
 
     def flush(self, now: float) -> bool:
-        """Brings subscribers that are writable and due to the present, a thousand at a time."""
+        """Brings subscribers that are writable and due to the present, so many in one turn of the loop."""
         if self._todo:
             # A newer revision while the last one is still going round: once more when it has been.
             self._again = True
@@ -150,7 +147,8 @@ class Fanout:
         return snapshot_of(self.session, context=bool(sub.form & Form.CONTEXT))
 
     def _push_some(self, now: float) -> bool:
-        batch, self._todo = self._todo[:_AT_ONCE], self._todo[_AT_ONCE:]
+        most = self._hub.options.pushes_at_once
+        batch, self._todo = self._todo[:most], self._todo[most:]
         self._push(batch, now)
         if not self._todo:
             if not self._again:

@@ -69,6 +69,8 @@ class PushOptions:
     """A connection past its age is closed at a random moment within this time."""
 
     # Writing
+    pushes_at_once: int = 1000
+    """Sockets that one feed's change is written to before the loop gets its turn: about 5 us each."""
     write_high_bytes: int = 32 * 1024
     write_low_bytes: int = 8 * 1024
     unsent_low_bytes: int = 64 * 1024

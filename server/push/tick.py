@@ -47,7 +47,7 @@ class Flushed(Protocol):
 class Tick:
     """Marks, and the flush that answers them in the next turn of the running loop."""
 
-    __slots__ = ("_clock", "_flushed", "_rest", "_revised", "_scheduled")
+    __slots__ = ("_clock", "_flushed", "_rest", "_revised", "_scheduled", "revisions")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -56,6 +56,8 @@ class Tick:
         self._flushed: dict[Flushed, None] = {}
         self._rest: dict[Revised, None] = {}
         self._scheduled = False
+        self.revisions = 0
+        """Marks of feeds so far."""
 
     def revise(self, feed: Revised) -> None:
         """The feed has a new revision."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from random import Random
@@ -13,6 +13,7 @@ from protocol.ids import ReplicaId, UserId
 from server.engine.clock import Clock, SystemClock
 from server.http.types import HttpRequest, HttpResponse
 from server.push import Gateway, GatewaySetup, Listener, PushOptions
+from server.push.methods.rooms import Alone, Replicas
 from server.replication import MemoryBus, MemoryHub
 from server.session.manager import SessionManager
 from server.session.options import SessionOptions
@@ -89,6 +90,8 @@ class World:
         ready: bool = True,
         tokens: TokenOptions | None = None,
         hub: MemoryHub | None = None,
+        replicas: Replicas | None = None,
+        figures: Callable[[], Mapping[str, object]] = dict,
         http_handler: Callable[[HttpRequest], Awaitable[HttpResponse]] = hello,
     ) -> Server:
         """A replica with a board, an inbox and these providers. It ends with the test."""
@@ -120,6 +123,8 @@ class World:
                     replica=ReplicaId(f"r{self.replicas}"),
                     http_handler=http_handler,
                     options=options or PushOptions(),
+                    replicas=replicas or Alone(),
+                    figures=figures,
                     rng=Random(1),
                 )
             )

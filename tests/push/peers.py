@@ -21,7 +21,7 @@ from protocol.feed import FeedState
 
 __all__ = ["Peer", "Follower", "RawPeer", "masked", "open_peer", "open_raw"]
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 Json = dict[str, Any]
 

@@ -14,7 +14,6 @@ from tests.push.conftest import ALICE, Server, World
 from tests.push.peers import Follower, RawPeer, masked, open_peer, open_raw
 from tests.support.clock import TestClock
 
-
 # Chores of the sessions would only make the clock stop more often.
 CALM = SessionOptions(look_every_s=1e6, save_every_s=1e6)
 
