@@ -7,13 +7,13 @@ Each part is a context manager that ends what it began; leaving them in reverse 
 
 from __future__ import annotations
 
-import errno
 import secrets
 import ssl
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from time import monotonic
 
 import anyio
@@ -22,7 +22,7 @@ from anyio.abc import TaskGroup
 
 from protocol.ids import ReplicaId
 from server import options
-from server.cannot_start import CannotStart
+from server.cannot_start import CannotListen
 from server.engine.clock import Clock, SystemClock
 from server.enhancement.enhancer import NO_ENHANCEMENT, Enhancer
 from server.enhancement.model import ChatModel
@@ -42,6 +42,7 @@ from server.replication.probe import open_redis_bus
 from server.session.manager import SessionManager
 from server.session.setup import SessionSetup
 from server.settings import Settings, SettingsError
+from server.siblings import Siblings
 from server.sources.builtin import builtin_providers
 from server.sources.registry import ProviderRegistry
 from server.sources.services import Services, UserWrites
@@ -54,32 +55,11 @@ from storage.embedded import EmbeddedPostgres
 from storage.migrate import migrate
 from storage.source_configs import DefaultRow
 
-__all__ = ["App", "CannotListen", "database_address", "open_app", "open_database"]
+__all__ = ["App", "database_address", "open_app", "open_database"]
 
 _log = structlog.get_logger(__name__)
 
 _HEALTH_EVERY_S = 1.0
-
-
-class CannotListen(CannotStart):
-    """An address can't be bound."""
-
-    def __init__(self, host: str, port: int, error: OSError) -> None:
-        match error.errno:
-            case errno.EADDRINUSE:
-                why, self.advice = (
-                    "is taken: does a server run there already?",
-                    f"Another port: --port {port + 1}",
-                )
-            case errno.EACCES:
-                why, self.advice = (
-                    "is not for this user: ports below 1024 are root's",
-                    "Another one: --port 8080",
-                )
-            case _:
-                why = f"can't be bound: {error.strerror or error}"
-                self.advice = "Are FREYA_HOST, PORT and FREYA_OPS_LISTEN right?"
-        super().__init__(f"{host}:{port} {why}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +87,10 @@ class App:
 
 
 @asynccontextmanager
-async def open_app(settings: Settings, *, clock: Clock | None = None) -> AsyncGenerator[App]:
-    """A whole server, listening, for as long as the block runs.
+async def open_app(
+    settings: Settings, *, clock: Clock | None = None, siblings: Siblings | None = None
+) -> AsyncGenerator[App]:
+    """A whole server, listening, for as long as the block runs; one of `siblings` where several share a port.
 
     Raises SettingsError, StorageError and CannotStart (its kinds for keys, certificate, Redis, the
     issuer's keys and addresses), each with a text for whoever started it.
@@ -139,10 +121,13 @@ async def open_app(settings: Settings, *, clock: Clock | None = None) -> AsyncGe
             jwks_failures=lambda: 0 if published is None else published.failures,
             enhancement=lambda: NO_ENHANCEMENT if enhancer is None else enhancer.statistics(),
         )
+        page = Metrics(readings).render
+        if siblings is not None:
+            await group.start(siblings.serve, page)
         site = Site(
             readiness=condition,
             access=OperatorAccess(verifier, manager.operator.revoked),
-            metrics=Metrics(readings).render,
+            metrics=partial(_metrics_page, page, siblings),
             schemas=schema_files(),
         )
         assembly = Assembly(
@@ -160,6 +145,8 @@ async def open_app(settings: Settings, *, clock: Clock | None = None) -> AsyncGe
             http_handler=site,
             options=options.push_options(settings),
             replicas=assembly,
+            gauges=lambda: {"memoryBytes": resident_bytes() or 0},
+            figures=lambda: {**_bus_state(settings, bus), "loopLagP99Ms": watch.late_ms()},
         )
         gateway = await stack.enter_async_context(Gateway.open(pushing))
         stack.callback(assembly.leave)
@@ -175,6 +162,10 @@ async def open_app(settings: Settings, *, clock: Clock | None = None) -> AsyncGe
         _log.info("serving", replica=replica, addresses=[f"{host}:{port}" for host, port in bound[0]])
         yield App(gateway=gateway, addresses=bound[0], tls=tls)
         _log.info("stopped", replica=replica)
+
+
+async def _metrics_page(own: Callable[[], bytes], siblings: Siblings | None) -> bytes:
+    return own() if siblings is None else await siblings.whole_page(own)
 
 
 @asynccontextmanager
@@ -322,6 +313,11 @@ def _session_setup(
         processors=(TimeOfDay(),),
         overlay=None if enhancer is None else enhancer.overlay,
     )
+
+
+def _bus_state(settings: Settings, bus: Bus) -> Mapping[str, object]:
+    kind = "memory" if settings.storage.redis_url is None else "redis"
+    return {"bus": {"kind": kind, "healthy": bus.healthy, "breaks": bus.statistics().breaks}}
 
 
 def _memory_watch(settings: Settings, manager: SessionManager, gateway: Gateway) -> MemoryWatch:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["CannotStart"]
+import errno
+
+__all__ = ["CannotListen", "CannotStart"]
 
 
 class CannotStart(Exception):
@@ -10,3 +12,24 @@ class CannotStart(Exception):
 
     advice: str = ""
     """What to do about it, where the text doesn't say that already."""
+
+
+class CannotListen(CannotStart):
+    """An address can't be bound."""
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        match error.errno:
+            case errno.EADDRINUSE:
+                why, self.advice = (
+                    "is taken: does a server run there already?",
+                    f"Another port: --port {port + 1}",
+                )
+            case errno.EACCES:
+                why, self.advice = (
+                    "is not for this user: ports below 1024 are root's",
+                    "Another one: --port 8080",
+                )
+            case _:
+                why = f"can't be bound: {error.strerror or error}"
+                self.advice = "Are FREYA_HOST, PORT and FREYA_OPS_LISTEN right?"
+        super().__init__(f"{host}:{port} {why}")

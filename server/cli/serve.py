@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from anyio import CancelScope
+    from anyio.abc import TaskGroup
 
     from server.app import App
     from server.settings import Settings
@@ -29,27 +30,46 @@ def serve(
     data_dir: Annotated[
         Path | None, typer.Option(help="Keys and the embedded database. [FREYA_DATA_DIR]")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes on the one port; needs REDIS_URL. [FREYA_WORKERS; 1]")
+    ] = None,
+    worker: Annotated[str | None, typer.Option(hidden=True, help="Given by a supervisor.")] = None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C, which it answers by sending its clients away in order."""
     from server.cli.running import run_async
     from server.log import set_up
     from server.settings import Settings
 
-    settings = Settings.load(host=host, port=port, data_dir=data_dir)
+    settings = Settings.load(host=host, port=port, data_dir=data_dir, workers=workers)
     observing = settings.observing
     set_up(observing.log_level, observing.log_format, salt=observing.log_salt.get_secret_value())
+    if worker is not None:
+        run_async(lambda: _serve(settings, worker), uvloop=True)
+        return
     _warn_of_strangers(settings)
+    if settings.listening.workers > 1:
+        raise typer.Exit(run_async(lambda: _supervise(settings)))
     run_async(lambda: _serve(settings), uvloop=True)
 
 
-async def _serve(settings: Settings) -> None:
+async def _supervise(settings: Settings) -> int:
+    from server.cli.workers import supervise
+
+    secure = settings.listening.tls_cert is not None
+    return await supervise(settings, lambda host, port: _announce(settings, host, port, secure=secure))
+
+
+async def _serve(settings: Settings, worker: str | None = None) -> None:
     import anyio
 
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with anyio.create_task_group() as group:
             server = _Server(settings, group.cancel_scope)
             group.start_soon(server.heed, signals)
-            await server.run()
+            if worker is None:
+                await server.run()
+            else:
+                await server.run_as_worker(worker, group)
             group.cancel_scope.cancel()
 
 
@@ -69,7 +89,22 @@ class _Server:
 
         async with open_app(self._settings) as app:
             self._app = app
-            _announce(self._settings, app)
+            host, port = app.addresses[0]
+            _announce(self._settings, host, port, secure=app.tls is not None)
+            await self._asked_to_end.wait()
+            await app.drain()
+
+    async def run_as_worker(self, worker: str, group: TaskGroup) -> None:
+        """The same among others on one port, for a supervisor that does the talking."""
+        from server.app import open_app
+        from server.cli.workers import Workplace
+        from server.siblings import Siblings
+
+        place = Workplace.parse(worker)
+        siblings = Siblings(place.folder, place.slot, self._settings.listening.workers)
+        async with open_app(self._settings, siblings=siblings) as app:
+            self._app = app
+            group.start_soon(place.follow, self._asked_to_end.set)
             await self._asked_to_end.wait()
             await app.drain()
 
@@ -94,30 +129,29 @@ class _Server:
             structlog.get_logger().error("certificate_not_reloaded", reason=str(error))
 
 
-def _announce(settings: Settings, app: App) -> None:
+def _announce(settings: Settings, host: str, port: int, *, secure: bool) -> None:
     """Where it is and what to try; with a token only where nobody but this machine's user reads and comes
     in.
     """
     from server.options import is_loopback
 
-    host, port = app.addresses[0]
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    secure = "" if app.tls is None else "s"
+    s = "s" if secure else ""
     lines = ["", "Freya Push is ready.", ""]
     if is_loopback(host) and settings.storage.database_url is None:
-        url = "" if port == settings.__class__.load().listening.port else f" --url ws{secure}://{place}"
+        url = "" if port == settings.__class__.load().listening.port else f" --url ws{s}://{place}"
         command = _own_command()
         lines += [
-            f"  Dashboard  http{secure}://{place}/#token={_dev_token(settings)}",
+            f"  Dashboard  http{s}://{place}/#token={_dev_token(settings)}",
             f"             (as {_DEV_USER}, with every scope, for a week)",
-            f"  Socket     ws{secure}://{place}/v1/feed",
+            f"  Socket     ws{s}://{place}/v1/feed",
             "",
             "Try, in a second terminal, and then in a third:",
             f"  {command} watch {_DEV_USER}{url}",
             f"  {command} publish {_DEV_USER} --title 'Hello from a backend'{url}",
         ]
     else:
-        lines += [f"  Socket     ws{secure}://{place}/v1/feed"]
+        lines += [f"  Socket     ws{s}://{place}/v1/feed"]
     sys.stdout.write("\n".join(lines) + "\n\n")
     sys.stdout.flush()
 

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Protocol
 
@@ -54,7 +54,7 @@ class Site:
         *,
         readiness: Readiness,
         access: OperatorAccess,
-        metrics: Callable[[], bytes],
+        metrics: Callable[[], Awaitable[bytes]],
         schemas: Mapping[str, StaticFile],
     ) -> None:
         self._readiness = readiness
@@ -78,7 +78,7 @@ class Site:
             case "/readyz":
                 return self._ready()
             case "/metrics":
-                return await self._access.refusal(request) or _metrics_text(self._metrics())
+                return await self._access.refusal(request) or _metrics_text(await self._metrics())
             case _:
                 return await self._page(request)
 

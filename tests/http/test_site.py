@@ -39,7 +39,7 @@ class State:
     def degraded(self) -> Sequence[str]:
         return self.away
 
-    def metrics(self) -> bytes:
+    async def metrics(self) -> bytes:
         if self.metrics_fail:
             raise RuntimeError("secret detail")
         return b"freya_connections 1\n"
