@@ -24,9 +24,11 @@ _WHO: Final = "Transport for London"
 
 STATUS_FRESH_S: Final = 60.0
 _STATIONS_FRESH_S: Final = 24 * 3600.0
-# How far somebody is from a station is worth a short wait, and no more.
-_STATIONS_PATIENCE_S: Final = 4.0
+# How far it is to a station is worth a wait once a day, and no failure.
+_STATIONS_PATIENCE_S: Final = 10.0
 _STATIONS_BYTES: Final = 8 * 1024 * 1024
+# The list of a long line has megabytes, which take longer to read than the event loop may wait.
+_READ_HERE_BYTES: Final = 64 * 1024
 _TEXT_MAX: Final = 1000
 
 
@@ -120,7 +122,8 @@ class TflNetwork:
                 _WHO, url, params=self._params, max_bytes=_STATIONS_BYTES
             )
             try:
-                # The list of a long line has megabytes, of which a few kilobytes are wanted.
+                if len(body) <= _READ_HERE_BYTES:
+                    return read_stations(body)
                 return await services.outside.workers.run(_WHO, read_stations, body)
             except Unreadable:
                 raise BadAnswer(f"{_WHO} sent an answer that makes no sense") from None

@@ -70,6 +70,7 @@ class TflSource(FeedSource):
     id = _ID
     uses = (LOCATION_ID,)
     refresh_every_s = _REFRESH_S
+    timeout_s = 25.0
 
     def __init__(self, user: UserId, config: TflConfig, network: TflNetwork, services: Services) -> None:
         self._user = user
