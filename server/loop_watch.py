@@ -8,6 +8,7 @@ again and again.
 from __future__ import annotations
 
 import gc
+from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal
@@ -19,6 +20,7 @@ from server.push.counters import Histogram, HistogramValue
 __all__ = ["LoopStatistics", "LoopWatch", "settle_memory"]
 
 _EVERY_S = 0.5
+_RECENT = 120
 _BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 # Ten times and twice the interpreter's own: sessions and items live long, and almost none of them is in a
@@ -41,6 +43,7 @@ class LoopWatch:
         self._lag = Histogram(_BOUNDS_S)
         self._pause = Histogram(_BOUNDS_S)
         self._began = 0.0
+        self._recent: deque[float] = deque(maxlen=_RECENT)
 
     async def run(self) -> None:
         """Watches until cancelled."""
@@ -49,13 +52,20 @@ class LoopWatch:
             while True:
                 due = anyio.current_time() + _EVERY_S
                 await anyio.sleep_until(due)
-                self._lag.record(max(0.0, anyio.current_time() - due))
+                late_s = max(0.0, anyio.current_time() - due)
+                self._lag.record(late_s)
+                self._recent.append(late_s)
         finally:
             gc.callbacks.remove(self._on_gc)
 
     def statistics(self) -> LoopStatistics:
         """What was seen so far."""
         return LoopStatistics(self._lag.value, self._pause.value)
+
+    def late_ms(self) -> float:
+        """The worst of the last minute, all but the one in a hundred that is chance."""
+        late = sorted(self._recent)
+        return round(late[int(len(late) * 0.99)] * 1000, 2) if late else 0.0
 
     def _on_gc(self, phase: Literal["start", "stop"], _info: dict[str, int]) -> None:
         if phase == "start":

@@ -61,6 +61,7 @@ class Counters:
     """Everything ever counted by one gateway. Only rises."""
 
     __slots__ = (
+        "_talkers",
         "accepted",
         "acked_age",
         "bad_messages",
@@ -78,7 +79,6 @@ class Counters:
         "snapshots",
         "stray_responses",
         "stuck",
-        "_talkers",
     )
 
     def __init__(self) -> None:

@@ -34,6 +34,7 @@ from server.push.hub import Hub
 from server.push.inspection import inspect_user
 from server.push.listener import Greeting, Upgrade
 from server.push.listening import Listener, listen
+from server.push.live_figures import LiveFigures, readable
 from server.push.methods import all_endpoints
 from server.push.methods.rooms import Alone, Replicas, Rooms
 from server.push.options import PushOptions
@@ -68,7 +69,9 @@ class GatewaySetup:
     replicas: Replicas = field(default_factory=Alone)
     """The way to ask the other replicas."""
     figures: Callable[[], Mapping[str, object]] = dict
-    """What `stats.update` says beside the numbers of all replicas (CPU, memory)."""
+    """What `stats.update` says of this replica alone (the state of its bus)."""
+    gauges: Callable[[], Mapping[str, float]] = dict
+    """Numbers of this process that can be added to those of others (its memory)."""
     rng: Random = field(default_factory=Random)
 
 
@@ -87,6 +90,7 @@ class Gateway:
             draw=setup.rng.random,
         )
         self.feeds = Feeds(setup.manager, hub)
+        self._live = LiveFigures(hub, self._gauges)
         self.registry = Registry(hub, on_fanout_left=self.feeds.left, figures=self._figures)
         self._admission = Admission(hub, self.registry, setup.verifier, setup.manager)
         self._entrance = Entrance(hub, self.registry, self.feeds, self._admission, self._tasks)
@@ -153,18 +157,7 @@ class Gateway:
 
     def figures(self) -> Mapping[str, float]:
         """This replica's numbers, in a form that can be added to those of the others."""
-        counters = self.hub.counters
-        return {
-            "connections": self.registry.count,
-            "users": self.registry.users,
-            "feeds": len(self.feeds),
-            "sessions": self._setup.manager.statistics().directory.sessions,
-            "deltas": counters.deltas,
-            "snapshots": counters.snapshots,
-            "conflated": counters.conflated,
-            "bytesOut": counters.bytes_out,
-            "requests": counters.messages_in,
-        }
+        return self._live.numbers()
 
     def inspect(self, user: UserId) -> Mapping[str, object]:
         """What this replica knows of one user, as the wire's ReplicaView."""
@@ -246,11 +239,26 @@ class Gateway:
 
     def _figures(self) -> Mapping[str, object]:
         """The params of a `stats.update`: cheap, since it is made every second for each who asked."""
-        setup = self._setup
+        setup, own = self._setup, self._live.numbers()
         return {
             "at": to_wire(setup.clock.now()),
-            **setup.replicas.total(self.figures()),
+            "degraded": self.hub.degraded,
+            **readable(setup.replicas.total(own)),
+            "replicaList": [
+                {"replica": replica, **readable(numbers)}
+                for replica, numbers in ((setup.replica, own), *setup.replicas.each())
+            ],
+            "topTalkers": self._live.talkers(),
             **setup.figures(),
+        }
+
+    def _gauges(self) -> Mapping[str, float]:
+        return {
+            "connections": self.registry.count,
+            "users": self.registry.users,
+            "feeds": len(self.feeds),
+            "sessions": self._setup.manager.statistics().directory.sessions,
+            **self._setup.gauges(),
         }
 
     def _revoked(self, user: UserId, issued_before: datetime) -> int:

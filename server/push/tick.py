@@ -57,10 +57,11 @@ class Tick:
         self._rest: dict[Revised, None] = {}
         self._scheduled = False
         self.revisions = 0
-        """Marks of feeds so far."""
+        """So many there were, of all feeds that are followed here."""
 
     def revise(self, feed: Revised) -> None:
         """The feed has a new revision."""
+        self.revisions += 1
         self._revised[feed] = None
         self._schedule()
 

@@ -114,12 +114,16 @@ class Assembly:
     def total(self, own: Mapping[str, float]) -> Mapping[str, float]:
         """These numbers and those of the replicas heard of lately, added up; and how many `replicas` they
         are of."""
-        fresh = [self._others[other].figures for other in self._known(self._options.fresh_s)]
+        fresh = [figures for _, figures in self.each()]
         total: dict[str, float] = {"replicas": 1 + len(fresh)}
         for figures in (own, *fresh):
             for name, value in figures.items():
                 total[name] = total.get(name, 0) + value
         return total
+
+    def each(self) -> list[tuple[ReplicaId, Mapping[str, float]]]:
+        """The numbers of each of the replicas heard of lately, by name."""
+        return [(name, self._others[name].figures) for name in sorted(self._known(self._options.fresh_s))]
 
     def _known(self, within_s: float) -> list[ReplicaId]:
         now = self._clock.monotonic()

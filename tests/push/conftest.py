@@ -24,7 +24,7 @@ from server.sources.registry import ProviderRegistry
 from server.sources.services import Services
 from server.tokens.claims import TokenOptions
 from server.tokens.keys import TokenKeys, generate
-from server.tokens.verifier import TokenVerifier, mint
+from server.tokens.verifier import KeySource, TokenVerifier, mint
 from storage.credentials import KeyRing, generate_key
 from storage.database import Database
 from storage.source_configs import DefaultRow
@@ -92,12 +92,17 @@ class World:
         hub: MemoryHub | None = None,
         replicas: Replicas | None = None,
         figures: Callable[[], Mapping[str, object]] = dict,
+        gauges: Callable[[], Mapping[str, float]] = dict,
+        published: KeySource | None = None,
+        db_timeout_s: float = 5.0,
         http_handler: Callable[[HttpRequest], Awaitable[HttpResponse]] = hello,
     ) -> Server:
         """A replica with a board, an inbox and these providers. It ends with the test."""
         self.replicas += 1
         board = Board()
-        database = await self.stack.enter_async_context(Database.open(self.url, pool_size=4))
+        database = await self.stack.enter_async_context(
+            Database.open(self.url, pool_size=4, timeout_s=db_timeout_s)
+        )
         registry = ProviderRegistry([board, *providers, InboxProvider()])
         setup = SessionSetup(
             database=database,
@@ -113,7 +118,9 @@ class World:
             rng=Random(1),
         )
         manager = await self.stack.enter_async_context(SessionManager.open(setup))
-        verifier = TokenVerifier(KEYS, tokens or TokenOptions(leeway_s=0.0), self.clock.now)
+        verifier = TokenVerifier(
+            KEYS, tokens or TokenOptions(leeway_s=0.0), self.clock.now, published=published
+        )
         gateway = await self.stack.enter_async_context(
             Gateway.open(
                 GatewaySetup(
@@ -125,6 +132,7 @@ class World:
                     options=options or PushOptions(),
                     replicas=replicas or Alone(),
                     figures=figures,
+                    gauges=gauges,
                     rng=Random(1),
                 )
             )

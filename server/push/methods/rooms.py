@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from protocol.ids import UserId
+from protocol.ids import ReplicaId, UserId
 from server.push.feeds import Feeds
 from server.push.hub import Hub
 from server.push.registry import Registry
@@ -34,6 +34,10 @@ class Replicas(Protocol):
         they come from."""
         ...
 
+    def each(self) -> Sequence[tuple[ReplicaId, Mapping[str, float]]]:
+        """The same numbers of each of the others."""
+        ...
+
 
 class Alone:
     """There are no other replicas."""
@@ -45,6 +49,10 @@ class Alone:
     def total(self, own: Mapping[str, float]) -> Mapping[str, float]:
         """Nobody to add."""
         return {"replicas": 1, **own}
+
+    def each(self) -> Sequence[tuple[ReplicaId, Mapping[str, float]]]:
+        """Nobody."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
