@@ -44,6 +44,9 @@ class PushOptions:
     frames_per_s: float = 500.0
     frame_burst: int = 2_000
     """Frames of any kind, fragments and pings too: past that the connection closes with 4429."""
+    publishes_per_s: float = 200.0
+    publish_burst: int = 2_000
+    """Feeds that one publisher (a token's user) may write to, over all its connections here."""
     max_refusals: int = 100
     """Requests refused as too many, one after another, after which the connection closes with 4429."""
     max_strikes: int = 20

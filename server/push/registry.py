@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
 from anyio import Event
 
 from protocol.ids import UserId
+from server.log import user_hash
 from server.push.closing import Farewell
 from server.push.connection import Connection
 from server.push.fanout import Fanout
@@ -19,6 +21,8 @@ from server.push.inbound import FrameParser
 from server.push.limits import Counts
 
 __all__ = ["Closed", "Registry"]
+
+_log = structlog.stdlib.get_logger(__name__)
 
 # Of how many users, and how many of each, the last ends are remembered for `user.inspect`.
 _CLOSED_USERS = 2_000
@@ -81,6 +85,12 @@ class Registry:
         others = self.of(connection.user)
         self._by_user[connection.user] = (*others, connection) if others else connection
         self.count += 1
+        _log.debug(
+            "connection_opened",
+            connection=connection.id,
+            user=user_hash(connection.user),
+            client=connection.client,
+        )
         if connection.address is not None:
             self.addresses.add(connection.address)
 
@@ -95,6 +105,9 @@ class Registry:
         self.count -= 1
         if connection.address is not None:
             self.addresses.drop(connection.address)
+        _log.debug(
+            "connection_closed", connection=connection.id, user=user_hash(user), code=int(code), reason=reason
+        )
         closed = self._hub.counters.closed
         closed[code] = closed.get(code, 0) + 1
         self._remember(user, Closed(self._hub.clock.now(), code, reason, connection.client))

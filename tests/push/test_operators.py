@@ -11,6 +11,8 @@ from protocol.ids import UserId
 from protocol.messages.stats import StatsUpdate
 from protocol.messages.user import UserInspectResult
 from protocol.times import to_wire
+from server.push import PushOptions
+from server.push.methods.rooms import Alone
 from tests.push.conftest import ALICE, Server, World
 from tests.push.peers import Follower, open_peer
 from tests.support.clock import TestClock
@@ -51,7 +53,7 @@ async def test_inspect_of_a_user_who_is_not_here_is_empty(server: Server) -> Non
         assert (view["connections"], view["closes"], view["sources"]) == ([], [], [])
 
 
-class Others:
+class Others(Alone):
     """Other replicas, as a bus would tell of them."""
 
     async def inspect(self, user: UserId) -> tuple[list[Mapping[str, object]], list[str]]:
@@ -63,9 +65,6 @@ class Others:
             "causes": [],
         }
         return [view], ["r8"]
-
-    def total(self, own: Mapping[str, float]) -> Mapping[str, float]:
-        return {"replicas": 2, **{name: 2 * value for name, value in own.items()}}
 
 
 async def test_inspect_asks_the_other_replicas_too(world: World) -> None:
@@ -162,6 +161,22 @@ async def test_publishing_tells_how_many_look(server: Server) -> None:
         assert told == {"accepted": 2, "reachable": {"alice": 1, "bob": 0}}
         assert (await phone.next("feed.delta"))["put"][0]["item"]["data"] == {"text": "hi"}
         assert await service.call("item.retract", {"feed": "alice", "ids": ["1", "2"]}) == {"removed": 1}
+
+
+async def test_a_publisher_has_an_allowance_over_all_its_connections(world: World) -> None:
+    server = await world.start(options=PushOptions(publishes_per_s=0.001, publish_burst=3))
+    publish = {"feeds": ["a", "b"], "items": [{"id": "1", "type": "note", "data": dict[str, object]()}]}
+    token = server.token("svc", "item:publish")
+    async with (
+        open_peer(server.address, token, query="?own=0") as one,
+        open_peer(server.address, token, query="?own=0") as two,
+        open_peer(server.address, server.token("other", "item:publish"), query="?own=0") as other,
+    ):
+        await one.call("item.publish", publish)
+        error = await two.fail("item.publish", publish)
+        assert (error["code"], error["data"]["temporary"]) == (-32009, True)
+        assert error["data"]["retryInMs"] > 0
+        await other.call("item.publish", publish)
 
 
 async def test_the_figures_add_up(server: Server) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.push.limits import Counts, TokenBucket
+from server.push.limits import Allowances, Counts, TokenBucket
 from server.push.pacer import Pacer
 from server.push.sweeper import Sweeper
 from tests.support.clock import TestClock
@@ -139,6 +139,16 @@ def test_a_refused_taking_takes_nothing() -> None:
     bucket = TokenBucket(10.0, 3, 0.0)
     assert bucket.take(0.0, 4) > 0
     assert bucket.take(0.0, 3) == 0.0
+
+
+def test_each_publisher_has_its_own_allowance_and_full_ones_are_forgotten() -> None:
+    allowances: Allowances[int] = Allowances(10.0, 5.0)
+    assert allowances.take(0, 0.0, 5) == 0.0
+    assert allowances.take(0, 0.0, 1) == pytest.approx(0.1)
+    assert allowances.take(1, 0.0, 100) == 0.0
+    for key in range(2, 5000):
+        allowances.take(key, float(key), 1)
+    assert len(allowances) < 2000
 
 
 def test_counts_keep_nothing_of_what_is_gone() -> None:
