@@ -65,7 +65,7 @@ class Build:
 class BuildQueue:
     """The builds of one session."""
 
-    __slots__ = ("_done", "_on_done", "_parts", "_tasks", "_turns", "_user", "_waiting", "_watched")
+    __slots__ = ("_done", "_on_done", "_parts", "_tasks", "_user", "_waiting", "_watched")
 
     def __init__(
         self,
@@ -82,7 +82,6 @@ class BuildQueue:
         self._waiting: deque[Build] | None = None
         self._done: list[Build] | None = None
         self._watched = False
-        self._turns = 0
 
     def add(self, build: Build) -> None:
         """Has it built, beginning soon."""
@@ -94,17 +93,16 @@ class BuildQueue:
         if self._waiting and not self._watched:
             self._watched = True
             self._tasks.start(self._work, name="session.build")
-            # Comes after the worker's first step, which has built what could be built at once.
+            # Comes after the worker's first step, which has built what could be built at once. Every worker
+            # is looked after so: nothing that is done waits for what is not.
             self._parts.clock.call_later(0, self._look)
 
     def _look(self) -> None:
-        self._turns += 1
         self._watched = False
         self._hand_on()
         self._start()
 
     async def _work(self) -> None:
-        turn = self._turns
         while self._waiting:
             build = self._waiting.popleft()
             if build.dropped:
@@ -112,9 +110,6 @@ class BuildQueue:
             await build.run(self._user, self._parts)
             self._done = self._done or []
             self._done.append(build)
-            if turn != self._turns:
-                # It had to wait: nobody else comes by to hand it on.
-                self._hand_on()
         self._hand_on()
 
     def _hand_on(self) -> None:

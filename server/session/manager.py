@@ -99,8 +99,10 @@ class SessionManager:
             try:
                 yield manager
             finally:
-                with CancelScope(shield=True):
-                    await manager.aclose()
+                # The group, not only this wait: sessions end in tasks of it, whoever is being cancelled
+                # outside.
+                group.cancel_scope.shield = True
+                await manager.aclose()
                 group.cancel_scope.cancel()
 
     # Who has a session

@@ -216,8 +216,8 @@ class SessionSources:
         return slot.running == (slot.version, self._parts.settings_version(source_id))
 
     def close(self) -> None:
-        """Takes back every timer. The builds are the session's tasks, and end with them: what they still
-        bring is not let in."""
+        """Takes back every timer, and sets none any more. The builds are the session's tasks, and what they
+        still bring is the engine's: both end with those."""
         self._closed = True
         for slot in self._slots.values():
             _cancel_retry(slot)
@@ -266,8 +266,6 @@ class SessionSources:
     # What builds bring
 
     def _on_builds(self, builds: Sequence[Build]) -> None:
-        if self._closed:
-            return
         with self._engine.step():
             for build in builds:
                 slot = self._slots[build.provider.source_id]
@@ -305,6 +303,8 @@ class SessionSources:
 
     def _fail(self, slot: SourceSlot, key: BuildKey, failure: SourceFailure) -> None:
         options, clock = self._parts.options, self._parts.clock
+        if self._closed:
+            return
         slot.failed = key
         slot.failing_since = slot.failing_since or clock.now()
         backoff = min(options.retry_first_s * 2.0**slot.failures, options.retry_max_s)

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from typing import ClassVar
 
 import anyio
+import anyio.lowlevel
 from pydantic import BaseModel, Field, SecretStr
 
 from protocol.feed import ContextEntry, FeedItem
@@ -120,6 +121,7 @@ class StageSource(FeedSource):
         return {"count": len(self.greeted)}
 
     async def aclose(self) -> None:
+        await anyio.lowlevel.checkpoint()  # as one that says good-bye over a wire
         self.closed = True
         self.stage.closed.append(self)
 

@@ -113,3 +113,27 @@ async def test_who_follows_a_session_is_told_of_its_end_before_anything_is_saved
         gate.open()
         await directory.remove(ALICE, "removed")
         assert ended.is_set()
+
+
+async def test_a_source_that_is_built_while_its_session_ends_is_closed_with_it(world: World) -> None:
+    building, saving = Gate(), Gate()
+    stage = Stage(on_build=lambda _: building.pass_())
+    replica = await world.replica(stage)
+
+    async def ensure(user: UserId) -> UserRows:
+        return (await ensure_users(replica.database, [user], [DefaultRow(STAGE, True, {})]))[user]
+
+    async def slow(session: UserSession) -> None:
+        await saving.pass_()
+
+    async with directory_of(replica, ensure, slow) as directory:
+        session = await directory.get_or_create(ALICE)
+        session.dirty = True
+        directory.end(session, "removed")
+        await saving.arrived.wait()
+        building.open()
+        await world.quiet()
+        assert len(stage.made) == 1
+        saving.open()
+        await directory.remove(ALICE, "removed")
+    assert stage.made[0].closed

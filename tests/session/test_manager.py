@@ -92,8 +92,9 @@ async def test_a_new_session_is_not_held_up_by_a_source_that_takes_long_to_build
 async def test_a_hung_build_does_not_keep_the_other_sources_from_being_built(world: World) -> None:
     gate = Gate()
     hung = Stage(on_build=lambda _: gate.pass_())
-    good = [Stage(source_id=SourceId(f"test.good{n}")) for n in range(3)]
-    replica = await world.replica(hung, *good, defaults=[STAGE, *[g.source_id for g in good]])
+    first, *others = [Stage(source_id=SourceId(f"test.good{n}")) for n in range(3)]
+    stages = [first, hung, *others]
+    replica = await world.replica(*stages, defaults=[stage.source_id for stage in stages])
     session = await replica.manager.get_or_create(ALICE)
     listener = Listener()
     session.attach(listener)
@@ -180,7 +181,7 @@ async def test_a_creation_begun_after_the_removal_is_its_own_and_succeeds(world:
 
 async def test_one_call_ends_everything_of_a_user(world: World) -> None:
     stage = Stage()
-    replica = await world.replica(stage, defaults=[STAGE])
+    replica = await world.replica(stage, defaults=[STAGE], options=NO_CHORES)
     session = await replica.session()
     listener = Listener()
     session.attach(listener)

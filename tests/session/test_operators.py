@@ -13,6 +13,7 @@ from protocol.ids import UserId
 from protocol.messages.provider import ProviderState
 from server.engine.source import ConfigProblem
 from server.session.options import SessionOptions
+from server.session.providers import Replaced
 from server.sources.inbox import INBOX_ID
 from storage.credentials import KeyRing, generate_key
 from tests.session.conftest import ALICE, BOB, Listener, Replica, World
@@ -143,6 +144,29 @@ async def test_a_creation_in_flight_ends_with_the_new_settings(world: World) -> 
         await replica.providers.replace(STAGE, {"apiKey": "key-2"})
         gate.open()
     await world.eventually(lambda: settings_of(replica) == ["key-2"])
+
+
+async def test_the_counts_of_a_replacement_wait_for_the_sources_to_be_built(world: World) -> None:
+    gate = Gate()
+
+    async def wait(built: Built) -> None:
+        if built.settings == "key-2":
+            await gate.pass_()
+
+    replica = await world.replica(Stage(on_build=wait), defaults=[STAGE])
+    await replica.session()
+    counts: list[Replaced] = []
+
+    async def replace() -> None:
+        counts.append(await replica.providers.replace(STAGE, {"apiKey": "key-2"}))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(replace)
+        await gate.arrived.wait()
+        await world.quiet()
+        assert counts == []
+        gate.open()
+    assert counts == [Replaced(1, 0)]
 
 
 async def test_who_cannot_be_rebuilt_keeps_the_old_source_and_who_failed_before_may_gain_one(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +13,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import StorageUnavailableError
+from protocol.frozen import JsonValue
 from protocol.ids import UserId
 from protocol.messages.objects import PublishItem
+from server.engine.source import ConfigProblem
 from server.replication import Hint
-from server.session.errors import SessionUnavailable
+from server.session.errors import SessionsClosed, SessionUnavailable
 from server.session.options import SessionOptions
 from server.session.user_session import UserSession
 from server.sources.inbox import INBOX_ID
+from storage.database import Database
 from tests.session.conftest import ALICE, BOB, Listener, Replica, World, texts
-from tests.session.providers import STAGE, Stage
+from tests.session.providers import STAGE, Built, Stage
 from tests.support.postgres import PostgresServer
 
 QUIET = SessionOptions(look_every_s=1e6, look_alone_s=1e6)
@@ -282,6 +286,62 @@ async def test_a_session_whose_rows_could_not_be_read_is_read_when_the_store_is_
     assert mirror.seq == 1
     postgres.start()
     await world.eventually(lambda: texts(mirror) == ["new"], within_s=30.0)
+
+
+async def test_a_retry_that_could_not_read_its_rows_is_made_when_the_store_is_back(
+    world: World, postgres: PostgresServer
+) -> None:
+    broken = True
+
+    async def refuse(_: Built) -> None:
+        if broken:
+            raise ConfigProblem("not yet")
+
+    replica = await world.replica(Stage(on_build=refuse), defaults=[STAGE])
+    session = await replica.session()
+    assert session.source_state(STAGE)["status"] == "failing"
+    postgres.stop()
+    await world.advance(30.0)
+    broken = False
+    postgres.start()
+    await world.eventually(lambda: texts(session) == ["hello"], within_s=30.0)
+
+
+async def test_the_answer_to_a_write_tells_what_was_written_though_it_cannot_be_read_again_yet(
+    world: World,
+) -> None:
+    """The load of a session's rows stands before a lock that the write does not need."""
+    replica = await world.replica(Stage(), defaults=[STAGE])
+    session = await replica.session()
+    answers: list[dict[str, JsonValue]] = []
+
+    async def patch() -> None:
+        answers.append(await replica.sources.patch(ALICE, STAGE, config={"text": "written"}))
+
+    async with locked(world, "reminders"), anyio.create_task_group() as group:
+        group.start_soon(patch)
+        await world.clock.advance(6.0, quiet_s=0.05)
+    assert (answers[0]["config"], answers[0]["version"]) == ({"text": "written"}, 2)
+    await world.eventually(lambda: texts(session) == ["written"])
+
+
+async def test_while_the_last_is_saved_nobody_gets_a_new_session(world: World) -> None:
+    replica = await world.replica(Stage(), defaults=[STAGE])
+    await replica.session()
+    async with anyio.create_task_group() as group, locked(world, "source_state"):
+        group.start_soon(replica.manager.aclose)
+        await world.clock.settle(quiet_s=0.05)
+        with pytest.raises(SessionsClosed):
+            await replica.manager.get_or_create(BOB)
+
+
+@asynccontextmanager
+async def locked(world: World, table: str) -> AsyncGenerator[None]:
+    """Nobody else reads or writes that table meanwhile."""
+    connect = Database.open(world.url, pool_size=1, timeout_s=1e6)
+    async with connect as database, database.write_global() as tx:
+        await tx.run(f"LOCK TABLE {table}")
+        yield
 
 
 # A restart
