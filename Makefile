@@ -5,6 +5,8 @@
 #   make test    format, lint, types, tests
 #   make chaos   replicas, faults and an oracle, for five minutes: ARGS="--minutes 60 --seed 7"
 #   make fmt     format, and fix what the linter can
+#   make load    the load driver: make load ARGS="fanout --connections 1000 --rate 10"
+#   make bench   every figure of docs/performance.md, each beside what it is compared with
 #   make lock    resolve the dependencies of pyproject.toml anew
 #   make clean   remove .venv and caches (never data)
 
@@ -48,6 +50,12 @@ chaos: setup
 fmt: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+load: setup
+	$(BIN)/python -m tests.load $(or $(ARGS),steady)
+
+bench: setup
+	$(BIN)/python -m tests.bench $(ARGS)
 
 # One resolution for every platform and Python; the server's lock is the same one without the tests' tools.
 # Upgrades everything: make lock ARGS=--upgrade

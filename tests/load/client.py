@@ -25,7 +25,7 @@ class Refused(Exception):
 
 
 class Target:
-    """Where to connect, and from which addresses."""
+    """Where to connect (which may change), and from which addresses."""
 
     def __init__(self, host: str, port: int, mint: Callable[[str], str], sources: int) -> None:
         self.host = host
@@ -49,10 +49,14 @@ class Client:
         tally: Tally,
         config: SyntheticConfig | None,
         watch: str | None,
+        *,
+        counts_only: bool = False,
     ) -> None:
         self.number = number
         self.user = user
         self.watch = watch
+        self.counts_only = counts_only
+        """Whether frames are only counted: of a server that is no server of ours, or of one without feeds."""
         self.tally = tally
         self.follower = Follower(watch or user, config, tally)
         self.lost: str | None = None
@@ -134,6 +138,10 @@ class Client:
     def received(self, payload: bytes) -> None:
         """A message."""
         self.tally.bytes_in += len(payload)
+        if self.counts_only:
+            self.tally.deltas += self._ready.is_set()
+            self._is_ready()
+            return
         message = self.tally.read(payload)
         method = message.get("method")
         if method == "feed.delta":
@@ -145,9 +153,7 @@ class Client:
             return
         else:
             return
-        if not self._ready.is_set():
-            self.connected_s = time.monotonic() - self._began
-            self._ready.set()
+        self._is_ready()
 
     def closed(self, reason: str) -> None:
         """The connection is gone."""
@@ -155,6 +161,11 @@ class Client:
         self._ready.set()
         for answered, _ in self._replies.values():
             answered.set()
+
+    def _is_ready(self) -> None:
+        if not self._ready.is_set():
+            self.connected_s = time.monotonic() - self._began
+            self._ready.set()
 
     def _send(self, number: int, method: str, params: Json) -> None:
         assert self._link is not None, "connect first"

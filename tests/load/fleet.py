@@ -25,12 +25,14 @@ _PATIENCE_S = 10.0
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """Who the clients are. `config` is that of `freya.synthetic` in the feeds they see (None: none); `watch`
-    the one feed that all of them follow, instead of their own."""
+    the one feed that all of them follow, instead of their own; `counts_only` does without looking at what is
+    in the frames."""
 
     connections: int
     prefix: str = "load-"
     config: Mapping[str, Any] | None = None
     watch: str | None = None
+    counts_only: bool = False
     processes: int = 1
     core: int | None = 1
 
@@ -67,8 +69,8 @@ class Fleet:
         self.problems: list[str] = []
         self._progress = progress
         self._workers = [self._start(plan.core) for _ in range(plan.processes)]
-        for number, (worker, (first, count)) in enumerate(
-            zip(self._workers, _shares(plan.connections, plan.processes), strict=True)
+        for worker, (first, count) in zip(
+            self._workers, _shares(plan.connections, plan.processes), strict=True
         ):
             begin = {
                 "host": place.host,
@@ -81,7 +83,7 @@ class Fleet:
                 "count": count,
                 "config": plan.config,
                 "watch": plan.watch,
-                "worker": number,
+                "countsOnly": plan.counts_only,
             }
             self._send(worker, begin)
         for worker in self._workers:
@@ -99,7 +101,7 @@ class Fleet:
     def connect(
         self, *, per_s: float = 0.0, at_once: int = 200, query: str = "", resume: bool = False
     ) -> Connected:
-        """Connects all clients, at that rate together (0: as fast as they can), and waits for their states."""
+        """Connects all clients, at that rate together (0: as fast as they can); each until its state."""
         share = per_s / len(self._workers)
         answers = self.tell("connect", perS=share, atOnce=at_once, query=query, resume=resume)
         took = Histogram()

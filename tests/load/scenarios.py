@@ -10,14 +10,14 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from server.sources.synthetic import SYNTHETIC_ID
 from tests.load.fleet import Figures, Fleet, Plan, fleet
-from tests.load.target import Cost, Place, Watch
+from tests.load.target import Cost, Place, Watch, sibling
 
 __all__ = ["SCENARIOS", "Options", "Result"]
 
@@ -37,6 +37,7 @@ class Options:
     ramp_per_s: float = 0.0
     stalled: float = 0.1
     warm: str = "cold"
+    at_once: int = 500
     core: int | None = 1
     progress: Callable[[str, int, int], None] = lambda _what, _done, _all: None
 
@@ -64,81 +65,80 @@ def steady(place: Place, options: Options) -> Result:
 
 def fanout(place: Place, options: Options) -> Result:
     """One feed that changes R times a second, and N dashboards that watch it."""
-    prefix = f"f{secrets.token_hex(3)}-"
-    star = Plan(connections=1, prefix=f"{prefix}{_STAR}", config=options.config, core=options.core)
-    with fleet(place, star, options.progress) as owner:
-        owner.connect()
-        owner.tell("put", config=options.config, sourceId=SYNTHETIC_ID)
-        watching = Plan(
-            connections=options.connections,
-            prefix=f"{prefix}w",
-            # The owner is client number 0, and so is its seed.
-            config={**options.config, "seed": 0},
-            watch=f"{prefix}{_STAR}0",
-            processes=options.processes,
-            core=options.core,
-        )
-        with fleet(place, watching, options.progress) as watchers, _Measure(place) as measure:
-            watchers.connect(per_s=options.ramp_per_s)
-            return measure.run(watchers, options.seconds)
+    with _watchers(place, options) as watchers, _Measure(place) as measure:
+        watchers.connect(per_s=options.ramp_per_s)
+        return measure.run(watchers, options.seconds)
 
 
 def idle(place: Place, options: Options) -> Result:
     """What N users cost while nothing happens: memory of each, and the CPU of their heartbeats."""
-    with _users(place, options) as users, _Measure(place) as measure:
+    quiet = replace(options, rate_per_s=0)
+    with _users(place, quiet) as users, _Measure(place) as measure:
         before = measure.settled_rss()
-        connected = users.connect(per_s=options.ramp_per_s)
-        users.tell("put", config={**options.config, "ratePerS": 0}, sourceId=SYNTHETIC_ID)
-        result = Result(connected.took.figures("connect"))
+        _prepare(users, quiet)
         after = measure.settled_rss()
-        result.figures["rss_kib_per_user"] = round((after - before) / 1024 / options.connections, 2)
         began = measure.cost()
         time.sleep(options.seconds)
         ended = measure.cost()
+        result = Result()
+        result.figures["rss_kib_per_user"] = round((after - before) / 1024 / options.connections, 2)
         result.figures["cpu_percent"] = round(100 * (ended.cpu_s - began.cpu_s) / (ended.at - began.at), 2)
+        result.figures["missing"] = users.settle(time.time())
         measure.finish(users, result)
         return result
 
 
 def storm(place: Place, options: Options) -> Result:
-    """All N users are gone, and come back at once. `--warm`: `cold` (their sessions are not there; only their
-    rows are), `sessions` (they still live), `cursors` (they do, and every client resumes)."""
-    quiet = {**options.config, "ratePerS": 0}
-    with _users(place, options) as users, _Measure(place) as measure:
+    """All N users are gone, and come back at once. `--warm`: `cold` (their rows are there, their sessions are
+    not: another server on the same database), `sessions` (they still live), `cursors` (they do, and every
+    client resumes)."""
+    with _users(place, replace(options, rate_per_s=0)) as users:
+        _prepare(users, replace(options, rate_per_s=0))
+        users.tell("drop")
         if options.warm != "cold":
-            users.connect(per_s=options.ramp_per_s)
-            users.tell("put", config=quiet, sourceId=SYNTHETIC_ID)
-            users.tell("drop")
-            measure.settled_rss()
+            return _come_back(place, users, options)
+        with sibling(place) as other:
+            users.tell("move", host=other.host, port=other.port)
+            return _come_back(other, users, options)
+
+
+def _come_back(place: Place, users: Fleet, options: Options) -> Result:
+    with _Measure(place) as measure:
+        measure.settled_rss()
         began = measure.cost()
-        back = users.connect(resume=options.warm == "cursors")
+        back = users.connect(resume=options.warm == "cursors", at_once=options.at_once)
+        time.sleep(0.5)
         ended = measure.cost()
         result = Result(back.took.figures("connect"))
         result.figures["users_per_s"] = round(back.took.count / back.seconds, 1)
         result.figures["users_per_cpu_s"] = round(back.took.count / max(ended.cpu_s - began.cpu_s, 1e-9), 1)
         result.figures["missing"] = options.connections - back.took.count
+        result.figures["missing"] += users.settle(time.time())
         measure.finish(users, result)
         return result
 
 
 def slow(place: Place, options: Options) -> Result:
-    """As `steady`, but a share of the clients stops reading for the whole time, and then reads again."""
-    with _users(place, options) as users, _Measure(place) as measure:
-        _prepare(users, options)
-        plain = measure.run(users, options.seconds)
+    """As `fanout`, but then a share of the dashboards reads nothing for the whole time, and then again. The
+    latency is that of the others meanwhile."""
+    with _watchers(place, options) as watchers, _Measure(place) as measure:
+        watchers.connect(per_s=options.ramp_per_s)
+        plain = measure.run(watchers, options.seconds)
         before = measure.cost().rss
-        stalled = sum(answer["stalled"] for answer in users.tell("stall", share=options.stalled))
+        stalled = sum(answer["stalled"] for answer in watchers.tell("stall", share=options.stalled))
+        began, conflated = time.time(), watchers.figures().conflated
         time.sleep(options.seconds)
         held = measure.cost().rss - before
-        middle = users.figures().latency.total(time.time() - options.seconds + 1)
-        users.tell("resume")
-        result = measure.run(users, max(2.0, options.seconds / 4))
-        result.figures |= middle.figures("latency")
+        others = watchers.figures().latency.total(began + 1, time.time() - 1)
+        watchers.tell("resume")
+        result = measure.run(watchers, max(2.0, options.seconds / 4))
+        result.figures |= others.figures("latency")
         result.figures |= {
             "stalled": stalled,
+            "conflated": watchers.figures().conflated - conflated,
             "rss_kib_per_stalled": round(held / 1024 / max(1, stalled), 2),
             "latency_p99_ratio": round(
-                middle.percentile_ms(99) / max(plain.figures["latency_p99_ms"], 0.001), 2
+                others.percentile_ms(99) / max(plain.figures["latency_p99_ms"], 0.001), 2
             ),
         }
         return result
@@ -285,18 +285,36 @@ class _Measure:
         result.series["rss_mib"] = [(cost.at - start, cost.rss / 1048576) for cost in costs]
 
 
-def _users(place: Place, options: Options) -> AbstractContextManager[Fleet]:
-    return fleet(
-        place,
-        Plan(
+@contextmanager
+def _users(place: Place, options: Options) -> Generator[Fleet]:
+    plan = Plan(
+        connections=options.connections,
+        prefix=f"u{secrets.token_hex(3)}-",
+        config=options.config,
+        processes=options.processes,
+        core=options.core,
+    )
+    with fleet(place, plan, options.progress) as users:
+        yield users
+
+
+@contextmanager
+def _watchers(place: Place, options: Options) -> Generator[Fleet]:
+    """Clients that are to follow the one feed of an owner who is there, and changes it."""
+    prefix = f"f{secrets.token_hex(3)}-"
+    owner = Plan(connections=1, prefix=f"{prefix}{_STAR}", config=options.config, core=options.core)
+    with fleet(place, owner, options.progress) as owners:
+        _prepare(owners, options)
+        watching = Plan(
             connections=options.connections,
-            prefix=f"u{secrets.token_hex(3)}-",
-            config=options.config,
+            prefix=f"{prefix}w",
+            config={**options.config, "seed": 0},  # the owner is client number 0, and so is its seed
+            watch=f"{prefix}{_STAR}0",
             processes=options.processes,
             core=options.core,
-        ),
-        options.progress,
-    )
+        )
+        with fleet(place, watching, options.progress) as watchers:
+            yield watchers
 
 
 def _prepare(users: Fleet, options: Options) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from server.tokens import generate
 from tests.support.programs import serving
 
-__all__ = ["Cost", "Place", "Watch", "cost_of", "own_server", "pin"]
+__all__ = ["Cost", "Place", "Watch", "cost_of", "own_server", "pin", "sibling"]
 
 _EVERY_S = 0.25
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -30,6 +30,8 @@ class Place:
     port: int
     keys: str
     pid: int | None
+    data_dir: Path | None = None
+    """Where a server of our own keeps its database."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,25 @@ class Watch:
 @contextmanager
 def own_server(settings: Mapping[str, str] | None = None, *, core: int = 0) -> Generator[Place]:
     """A server with a new database of its own, on one core."""
-    keys = generate("HS256", "load")
     folder = Path(tempfile.mkdtemp(prefix="freya-load-"))
     folder.chmod(0o711)
+    try:
+        with _server(generate("HS256", "load"), folder / "data", settings, core) as place:
+            yield place
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def sibling(place: Place, settings: Mapping[str, str] | None = None, *, core: int = 0) -> Generator[Place]:
+    """A second server on the same database, which has no session of anybody yet."""
+    assert place.data_dir is not None, "only a server of our own can have one"
+    with _server(place.keys, place.data_dir, settings, core) as other:
+        yield other
+
+
+@contextmanager
+def _server(keys: str, data_dir: Path, settings: Mapping[str, str] | None, core: int) -> Generator[Place]:
     ours = {
         "FREYA_SYNTHETIC": "1",
         "FREYA_JWT_KEYS": keys,
@@ -99,10 +117,7 @@ def own_server(settings: Mapping[str, str] | None = None, *, core: int = 0) -> G
         "FREYA_MAX_CONNECTIONS": "100000",
         **(settings or {}),
     }
-    try:
-        with serving("--data-dir", str(folder / "data"), settings=ours) as server:
-            host, _, port = server.place.rpartition(":")
-            pin(server.process.pid, core)
-            yield Place(host, int(port), keys, server.process.pid)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with serving("--data-dir", str(data_dir), settings=ours) as server:
+        host, _, port = server.place.rpartition(":")
+        pin(server.process.pid, core)
+        yield Place(host, int(port), keys, server.process.pid, data_dir)

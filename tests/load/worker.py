@@ -40,7 +40,7 @@ class Worker:
         def token(user: str) -> str:
             return mint(keys, UserId(user), now=datetime.now(UTC), ttl_s=_TOKEN_S, scopes=scopes)
 
-        target = Target(begin["host"], begin["port"], token, begin["sources"])
+        target = self._target = Target(begin["host"], begin["port"], token, begin["sources"])
         self.tally = Tally()
         self.patches = Timeline()
         self.problems: list[str] = []
@@ -52,6 +52,7 @@ class Worker:
                 self.tally,
                 None if begin["config"] is None else _config(begin["config"], number, begin["watch"]),
                 begin["watch"],
+                counts_only=begin["countsOnly"],
             )
             for number in range(begin["first"], begin["first"] + begin["count"])
         ]
@@ -62,6 +63,9 @@ class Worker:
         match command["do"]:
             case "connect":
                 return await self._connect(command)
+            case "move":
+                self._target.host, self._target.port = command["host"], command["port"]
+                return {}
             case "put":
                 return await self._put(command["config"], command["sourceId"])
             case "settle":
