@@ -54,7 +54,7 @@ def _article(entry: Any) -> Article:
         link=next(_links(entry, guid), None),
         title=_text(entry.get("title"), _TITLE_MAX),
         summary=_text(entry.get("summary"), _SUMMARY_MAX),
-        author=_text(entry.get("author"), _NAME_MAX),
+        author=_text((entry.get("author_detail") or {}).get("name") or entry.get("author"), _NAME_MAX),
         published=_moment(entry),
     )
 

@@ -31,7 +31,11 @@ _UID_CPU_S: Final = 0.5
 _BLOCK: Final = re.compile(
     r"^BEGIN:(VEVENT|VTIMEZONE)[ \t]*\r?\n(.*?)^END:\1[ \t]*\r?$", re.MULTILINE | re.DOTALL | re.IGNORECASE
 )
+_NAME: Final = re.compile(r"^X-WR-CALNAME(?:;[^:\r\n]*)?:([^\r\n]*)", re.MULTILINE | re.IGNORECASE)
+_NAME_MAX: Final = 200
 _FOLD: Final = re.compile(r"\r?\n[ \t]")
+# Of a line more is never shown; what is longer is most often a file, attached inside the event.
+_LONG_LINE: Final = re.compile(r"^([^\r\n]{4096})[^\r\n]+", re.MULTILINE)
 _REPEATS: Final = re.compile(r"^(?:RRULE|RDATE|RECURRENCE-ID)[;:]", re.MULTILINE | re.IGNORECASE)
 _UID: Final = re.compile(r"^UID(?:;[^:\r\n]*)?:([^\r\n]*)", re.MULTILINE | re.IGNORECASE)
 _FROM: Final = re.compile(r"^DTSTART(?:;[^:\r\n]*)?:(\d{8})", re.MULTILINE | re.IGNORECASE)
@@ -71,13 +75,14 @@ def expand(texts: Sequence[bytes], begin: datetime, end: datetime, zone: str, mo
                 # Whatever two libraries make of what a stranger wrote: it costs this event.
                 broken += 1
     found.sort(key=lambda event: (event.start, event.uid, event.recurrence_id or ""))
-    return Expansion(tuple(found[:most]), broken, max(len(found) - most, 0))
+    return Expansion(tuple(found[:most]), broken, max(len(found) - most, 0), blocks.name)
 
 
 @dataclass(slots=True)
 class _Blocks:
     zones: list[str]
     events: list[str]
+    name: str | None = None
 
 
 def _cut(texts: Sequence[bytes]) -> tuple[_Blocks, int]:
@@ -88,8 +93,11 @@ def _cut(texts: Sequence[bytes]) -> tuple[_Blocks, int]:
         if text[:15].upper() != "BEGIN:VCALENDAR":
             broken += 1
             continue
-        for match in _BLOCK.finditer(_FOLD.sub("", text).replace("\0", "")):
-            kind, block = match[1].upper(), match[0]
+        text = _FOLD.sub("", text).replace("\0", "")
+        name = _NAME.search(text)
+        blocks.name = blocks.name or (name[1].strip()[:_NAME_MAX] or None if name else None)
+        for match in _BLOCK.finditer(text):
+            kind, block = match[1].upper(), match[0].rstrip()
             if kind == "VTIMEZONE":
                 blocks.zones.append(block)
                 continue
@@ -153,7 +161,7 @@ def _expanded(
 ) -> Iterator[Event]:
     calendar = icalendar.Calendar()
     for block in blocks:
-        component = icalendar.Event.from_ical(block)
+        component = icalendar.Event.from_ical(_LONG_LINE.sub(r"\1", block))
         if not any("RANGE=" in block for block in blocks):  # else the distance from the first day matters
             forward(component, begin)
         calendar.subcomponents.append(component)

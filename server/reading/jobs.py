@@ -8,7 +8,14 @@ from datetime import datetime
 
 from server.reading.values import Collection, Expansion, Feed, Home
 
-__all__ = ["expand_calendar", "expand_dav_answer", "read_dav_calendars", "read_dav_home", "read_news"]
+__all__ = [
+    "expand_calendar",
+    "expand_dav_answer",
+    "read_dav_calendars",
+    "read_dav_home",
+    "read_news",
+    "read_stations",
+]
 
 
 def expand_calendar(
@@ -46,3 +53,10 @@ def read_news(body: bytes, content_type: str, url: str, most: int) -> Feed:
     from server.reading.feed import read_feed
 
     return read_feed(body, content_type, url, most)
+
+
+def read_stations(body: bytes) -> tuple[tuple[float, float], ...]:
+    """See `stations.read_places`."""
+    from server.reading.stations import read_places
+
+    return read_places(body)

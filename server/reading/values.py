@@ -79,6 +79,8 @@ class Expansion:
     """UIDs that could not be read."""
     left_out: int
     """Events past the limit: those that begin last."""
+    name: str | None = None
+    """What the calendar calls itself."""
 
 
 @dataclass(frozen=True, slots=True)
