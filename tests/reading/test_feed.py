@@ -91,10 +91,8 @@ def test_a_feed_that_breaks_off_gives_what_was_whole() -> None:
 
 
 def test_the_number_of_articles_has_a_bound() -> None:
-    items = [
-        f"<item><guid isPermaLink="false">{n}</guid><pubDate>Mon, 02 Mar 2026 07:00:{n:02} GMT</pubDate></item>"
-        for n in range(60)
-    ]
+    dates = [f"<pubDate>Mon, 02 Mar 2026 07:00:{n:02} GMT</pubDate>" for n in range(60)]
+    items = [f'<item><guid isPermaLink="false">{n}</guid>{date}</item>' for n, date in enumerate(dates)]
     articles = read(rss(*items), most=3).articles
     assert [article.guid for article in articles] == ["59", "58", "57"]
 
