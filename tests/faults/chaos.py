@@ -31,6 +31,7 @@ class Plan:
     faults_each: int
     lasts_s: float
     """How long those faults last that do."""
+    kinds: tuple[str, ...] = tuple(FAULTS)
     users: int = 6
     followers_each: int = 2
     patience_s: float = 10.0
@@ -94,7 +95,7 @@ class _Chaos:
     async def _round(self) -> None:
         for writer in self._writers:
             writer.resume()
-        for name in self._rng.sample(list(FAULTS), k=self._plan.faults_each):
+        for name in self._rng.sample(self._plan.kinds, k=self._plan.faults_each):
             self.journal.append(name)
             await anyio.sleep(self._rng.uniform(0.0, 1.0))
             await FAULTS[name](self._town, self._rng, self._plan.lasts_s)

@@ -11,7 +11,7 @@ from anyio import to_thread
 
 from tests.faults.town import Replica, Town
 
-__all__ = ["FAULTS", "Fault"]
+__all__ = ["FAULTS", "ROLL", "Fault"]
 
 Fault: TypeAlias = Callable[[Town, Random, float], Awaitable[None]]
 """Is told how long it should last, in seconds, where it lasts."""
@@ -28,6 +28,12 @@ async def _restart_a_replica(town: Town, rng: Random, lasts_s: float) -> None:
     replica = _any(town, rng)
     await replica.stop()
     await replica.start()
+
+
+async def _roll(town: Town, rng: Random, lasts_s: float) -> None:
+    for replica in town.replicas:
+        await replica.stop()
+        await replica.start()
 
 
 async def _freeze_a_replica(town: Town, rng: Random, lasts_s: float) -> None:
@@ -97,9 +103,12 @@ async def _drop_clients(town: Town, rng: Random, lasts_s: float) -> None:
         line.cut()
 
 
+ROLL: Final = "all replicas are restarted in order, one after another"
+
 FAULTS: Final[Mapping[str, Fault]] = {
     "a replica is killed": _kill_a_replica,
     "a replica is restarted in order": _restart_a_replica,
+    ROLL: _roll,
     "a replica stands still": _freeze_a_replica,
     "Redis is restarted": _restart_redis,
     "Redis is gone": _take_redis_away,

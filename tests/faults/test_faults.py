@@ -1,4 +1,4 @@
-"""The short form: every kind of fault once, in three rounds. `make chaos` goes on for longer."""
+"""The short form: two rounds of faults, and a deployment. `make chaos` goes on for longer."""
 
 from __future__ import annotations
 
@@ -9,13 +9,25 @@ from random import Random
 import pytest
 
 from tests.faults.chaos import Plan, run
-from tests.faults.faults import FAULTS
+from tests.faults.faults import FAULTS, ROLL
 from tests.faults.town import open_town
 from tests.support.postgres import PostgresServer
 from tests.support.redis import RedisServer
 
 # Another seed, to see a run again: FAULTS_SEED=7 make test ARGS="tests/faults"
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
+
+
+@pytest.mark.timeout(300)
+async def test_a_rolling_restart_under_load_loses_nothing_and_leaves_nobody_behind(
+    postgres: PostgresServer, database_url: str, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    plan = Plan(seed=SEED, rounds=1, faults_each=1, lasts_s=1.0, kinds=(ROLL,), patience_s=45.0)
+    async with open_town(postgres, redis_server, database_url, tmp_path, rng=Random(SEED)) as town:
+        report = await run(town, plan)
+        outputs = [line for replica in town.replicas for line in replica.server.lines]
+    assert report.operations > 20
+    assert not any("Traceback" in line for line in outputs)
 
 
 @pytest.mark.timeout(300)

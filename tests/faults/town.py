@@ -144,14 +144,15 @@ async def open_town(
     folder: Path,
     *,
     rng: Random,
+    replicas: int = _REPLICAS,
     **settings: str,
 ) -> AsyncGenerator[Town]:
-    """Three replicas, ready."""
+    """The replicas, ready."""
     town = Town(postgres, redis, rng)
     town.database = database
     environment = town.environment(settings)
     async with AsyncExitStack() as stack:
-        for number in range(_REPLICAS):
+        for number in range(replicas):
             to_redis = await stack.enter_async_context(open_proxy(lambda: redis.port))
             replica = Replica(number, environment, to_redis, folder)
             stack.callback(replica.close)
