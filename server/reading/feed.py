@@ -39,7 +39,8 @@ def read_feed(body: bytes, content_type: str, url: str, most: int) -> Feed:
         parsed: Any = library.parse(BytesIO(body), response_headers=headers, sanitize_html=False)
     if not parsed.get("version") and not parsed.get("entries"):
         raise Unreadable
-    articles = [_article(entry) for entry in cast("list[Any]", parsed.entries)]
+    every = [_article(entry) for entry in cast("list[Any]", parsed.entries)]
+    articles = [article for article in every if article.title or article.summary]
     oldest = datetime.min.replace(tzinfo=UTC)
     if any(article.published for article in articles):
         articles.sort(key=lambda article: article.published or oldest, reverse=True)
@@ -49,12 +50,13 @@ def read_feed(body: bytes, content_type: str, url: str, most: int) -> Feed:
 
 def _article(entry: Any) -> Article:
     guid = _text(entry.get("id"), _URL_MAX)
+    author: Any = entry.get("author_detail", {})
     return Article(
         guid=guid,
         link=next(_links(entry, guid), None),
         title=_text(entry.get("title"), _TITLE_MAX),
         summary=_text(entry.get("summary"), _SUMMARY_MAX),
-        author=_text((entry.get("author_detail") or {}).get("name") or entry.get("author"), _NAME_MAX),
+        author=_text(author.get("name") or entry.get("author"), _NAME_MAX),
         published=_moment(entry),
     )
 
