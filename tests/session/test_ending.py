@@ -38,4 +38,3 @@ async def test_sessions_end_in_order_also_when_everything_around_them_is_cancell
                 around.cancel()
                 await anyio.sleep_forever()
     assert listener.closed == ["shutdown"]
-    assert manager.statistics().directory.sessions == 0

@@ -89,11 +89,14 @@ async def test_a_new_session_is_not_held_up_by_a_source_that_takes_long_to_build
     assert texts(session) == ["hello"]
 
 
-async def test_a_hung_build_does_not_keep_the_other_sources_from_being_built(world: World) -> None:
+@pytest.mark.parametrize("place", [0, 1, 3], ids=["first", "between", "last"])
+async def test_a_hung_build_does_not_keep_the_other_sources_from_being_built(
+    world: World, place: int
+) -> None:
     gate = Gate()
     hung = Stage(on_build=lambda _: gate.pass_())
-    first, *others = [Stage(source_id=SourceId(f"test.good{n}")) for n in range(3)]
-    stages = [first, hung, *others]
+    stages = [Stage(source_id=SourceId(f"test.good{n}")) for n in range(3)]
+    stages.insert(place, hung)
     replica = await world.replica(*stages, defaults=[stage.source_id for stage in stages])
     session = await replica.manager.get_or_create(ALICE)
     listener = Listener()

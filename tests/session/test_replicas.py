@@ -144,6 +144,7 @@ async def test_ten_sessions_are_looked_at_in_one_query(world: World) -> None:
     users = [UserId(f"user-{number}") for number in range(10)]
     mirrors = [await other.session(user) for user in users]
     other.bus.cut()
+    await world.quiet()
     for user in users[:7]:
         await replica.sources.put(user, STAGE, enabled=True, config={"text": "new"})
     assert await other.manager.look() == 7
@@ -257,7 +258,7 @@ async def test_warm_sessions_go_on_without_the_store_and_cold_ones_wait(
         await world.eventually(lambda: len(outcomes) == 2, within_s=30.0)
     assert sorted(outcomes) == ["cold", "none"]
     assert texts(session) == ["still here"]
-    postgres.start()
+    await back(postgres, replica)
     await world.eventually(lambda: not replica.manager.statistics().storage_trouble, within_s=60.0)
     await replica.sources.patch(ALICE, STAGE, config={"text": "back"})
     await world.eventually(lambda: texts(session) == ["back"])
@@ -284,7 +285,7 @@ async def test_a_session_whose_rows_could_not_be_read_is_read_when_the_store_is_
         group.start_soon(bring)
         await world.eventually(lambda: bool(raised), within_s=30.0)
     assert mirror.seq == 1
-    postgres.start()
+    await back(postgres, replica, other)
     await world.eventually(lambda: texts(mirror) == ["new"], within_s=30.0)
 
 
@@ -303,7 +304,7 @@ async def test_a_retry_that_could_not_read_its_rows_is_made_when_the_store_is_ba
     postgres.stop()
     await world.advance(30.0)
     broken = False
-    postgres.start()
+    await back(postgres, replica)
     await world.eventually(lambda: texts(session) == ["hello"], within_s=30.0)
 
 
@@ -333,6 +334,13 @@ async def test_while_the_last_is_saved_nobody_gets_a_new_session(world: World) -
         await world.clock.settle(quiet_s=0.05)
         with pytest.raises(SessionsClosed):
             await replica.manager.get_or_create(BOB)
+
+
+async def back(postgres: PostgresServer, *replicas: Replica) -> None:
+    """Starts the store again, and returns when these have found it."""
+    postgres.start()
+    for replica in replicas:
+        await replica.database.global_seq()
 
 
 @asynccontextmanager
