@@ -58,7 +58,7 @@ class GivenCredentials:
         return "GivenCredentials(...)"
 
 
-Credentials: TypeAlias = GivenCredentials | Stored
+_Credentials: TypeAlias = GivenCredentials | Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Plan:
     """As it is stored: coerced, without what the client left to the defaults."""
     model: BaseModel
     """The same as the provider takes it."""
-    credentials: Credentials
+    credentials: _Credentials
 
 
 def plan_change(provider: AnyProvider, row: SourceConfigRow | None, change: Change) -> Plan:

@@ -15,11 +15,11 @@ __all__ = ["SYNTHETIC_SOURCE", "Dismissals", "dismissal_of"]
 SYNTHETIC_SOURCE: Final = "freya.enhancement"
 _SYNTHETIC_FOR: Final = timedelta(hours=24)
 
-DismissKey: TypeAlias = Callable[[FeedItem], bytes | None]
+_DismissKey: TypeAlias = Callable[[FeedItem], bytes | None]
 """What of an item counts as its content; None where nobody can say just now."""
 
 
-def dismissal_of(item: FeedItem, key: DismissKey, now: datetime) -> DismissalRow:
+def dismissal_of(item: FeedItem, key: _DismissKey, now: datetime) -> DismissalRow:
     """The row that sends `item` away: until its content changes, or its whole type for a day where a model
     made it up (the next one would have another id and other words)."""
     if item.source_id == SYNTHETIC_SOURCE:
@@ -61,14 +61,14 @@ class Dismissals:
         ends = (row.until for row in self._rows.values())
         return min((end for end in ends if end is not None and end > now), default=None)
 
-    def apply(self, items: tuple[FeedItem, ...], key: DismissKey, now: datetime) -> tuple[FeedItem, ...]:
+    def apply(self, items: tuple[FeedItem, ...], key: _DismissKey, now: datetime) -> tuple[FeedItem, ...]:
         """The items that are left; the same tuple where nothing is hidden."""
         if not self._rows:
             return items
         shown = [item for item in items if not self._hides(item, key, now)]
         return items if len(shown) == len(items) else tuple(shown)
 
-    def _hides(self, item: FeedItem, key: DismissKey, now: datetime) -> bool:
+    def _hides(self, item: FeedItem, key: _DismissKey, now: datetime) -> bool:
         if item.source_id == SYNTHETIC_SOURCE:
             row = self._rows.get(_type_id(item))
             return row is not None and row.until is not None and row.until > now
@@ -79,7 +79,7 @@ class Dismissals:
         # What nobody can judge was most likely dismissed as it is.
         return content is None or content == row.hash
 
-    def _hash(self, item: FeedItem, key: DismissKey) -> bytes | None:
+    def _hash(self, item: FeedItem, key: _DismissKey) -> bytes | None:
         known = self._hashes.get(item.id)
         if known is not None and known[0] is item:
             return known[1]
@@ -93,7 +93,7 @@ def _type_id(item: FeedItem) -> str:
     return f"{SYNTHETIC_SOURCE}/*{item.type}"
 
 
-def _hash(item: FeedItem, key: DismissKey) -> bytes | None:
+def _hash(item: FeedItem, key: _DismissKey) -> bytes | None:
     content = key(item)
     if content is None:
         return None

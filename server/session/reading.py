@@ -19,7 +19,7 @@ from storage.loading import UserRows
 
 __all__ = ["RowReader"]
 
-Load: TypeAlias = Callable[[UserId], Awaitable[UserRows]]
+_Load: TypeAlias = Callable[[UserId], Awaitable[UserRows]]
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -39,7 +39,7 @@ class RowReader:
     """Reads users' rows and hands them on, in the order in which the reads began."""
 
     def __init__(
-        self, *, tasks: TaskScope, now: Load, soon: Load, apply: Callable[[UserId, UserRows], None]
+        self, *, tasks: TaskScope, now: _Load, soon: _Load, apply: Callable[[UserId, UserRows], None]
     ) -> None:
         """`now` reads at once, `soon` together with others; `apply` takes the rows and must not wait."""
         self._tasks = tasks

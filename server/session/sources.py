@@ -185,9 +185,9 @@ class SessionSources:
 
     async def built(self, timeout_s: float) -> None:
         """Returns once nothing is being built; at the latest after `timeout_s`."""
-        if self._is_building():
+        if self.is_building:
             with expire_after(self._parts.clock, timeout_s):
-                while self._is_building():
+                while self.is_building:
                     await self._next_change()
 
     def unsaved(self) -> Iterator[tuple[SourceId, bytes]]:
@@ -343,7 +343,9 @@ class SessionSources:
         slot = self._slots.get(source_id)
         return slot is not None and slot.version <= version and slot.build is not None
 
-    def _is_building(self) -> bool:
+    @property
+    def is_building(self) -> bool:
+        """Whether something that the rows ask for is being built."""
         return self._rows is not None
 
     async def _next_change(self) -> None:

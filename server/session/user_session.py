@@ -215,6 +215,19 @@ class UserSession:
                 self._ready = self._ready or Event()
                 await self._ready.wait()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the feed still shows something from before the rows that `seq` names: a source is being
+        built from them, or has not answered yet since it was."""
+        return self._sources.is_building or self.engine.is_inheriting
+
+    async def caught_up(self, timeout_s: float) -> None:
+        """Returns once it `is_behind` no more; at the latest after `timeout_s`."""
+        with expire_after(self._parts.clock, timeout_s):
+            while self.is_behind and not self.closed:
+                self._ready = self._ready or Event()
+                await self._ready.wait()
+
     async def refresh(self) -> None:
         """Asks every source again; returns when each has answered, failed, or run out of time."""
         await self.engine.refresh()
@@ -359,6 +372,7 @@ class UserSession:
         self._dismissals.forget()
         self._on_change(_SWAP)
         self._check_sources()
+        self._wake_ready()
 
     def _check_sources(self) -> None:
         if self._listeners:
@@ -367,6 +381,7 @@ class UserSession:
 
     def _check_source(self, source_id: SourceId) -> None:
         """Tells of a source what was not so when it was last told of."""
+        self._wake_ready()
         if self._listeners and not self._applying and not self.closed and self._sources.has_news(source_id):
             self._listeners.source_changed(self, self.source_state(source_id))
 
