@@ -170,6 +170,14 @@ def test_the_page_of_settings_is_the_one_that_the_settings_write() -> None:
     assert page == render(), "run: python -m server.settings_docs > docs/configuration.md"
 
 
+def test_every_setting_is_handed_to_somebody() -> None:
+    files = [file for file in (ROOT / "server").rglob("*.py") if not file.name.startswith("settings")]
+    code = "\n".join(file.read_text() for file in files)
+    for group in Settings.groups().values():
+        for name in group.model_fields:
+            assert re.search(rf"\.{name}\b", code), f"{name} is read by nobody"
+
+
 def test_nobody_else_reads_our_variables_from_the_environment() -> None:
     reading = re.compile(r"(environ|getenv)\b.*\b(FREYA_|DATABASE_URL|REDIS_URL|PORT)")
     for package in ("protocol", "storage", "server"):

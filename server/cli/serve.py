@@ -74,7 +74,9 @@ async def _serve(settings: Settings, worker: str | None = None) -> None:
 
 
 class _Server:
-    """One run. The first SIGTERM (or SIGINT) asks it to end, the second one insists."""
+    """One run. The first SIGTERM (or SIGINT) asks it to end in order, the second one not to wait for
+    clients, a third one to drop everything.
+    """
 
     def __init__(self, settings: Settings, everything: CancelScope) -> None:
         import anyio
@@ -83,6 +85,7 @@ class _Server:
         self._everything = everything
         self._app: App | None = None
         self._asked_to_end = anyio.Event()
+        self._patience = anyio.CancelScope()
 
     async def run(self) -> None:
         from server.app import open_app
@@ -92,7 +95,8 @@ class _Server:
             host, port = app.addresses[0]
             _announce(self._settings, host, port, secure=app.tls is not None)
             await self._asked_to_end.wait()
-            await app.drain()
+            with self._patience:
+                await app.drain()
 
     async def run_as_worker(self, worker: str, group: TaskGroup) -> None:
         """The same among others on one port, for a supervisor that does the talking."""
@@ -106,14 +110,17 @@ class _Server:
             self._app = app
             group.start_soon(place.follow, self._asked_to_end.set)
             await self._asked_to_end.wait()
-            await app.drain()
+            with self._patience:
+                await app.drain()
 
     async def heed(self, signals: AsyncIterator[signal.Signals]) -> None:
         async for number in signals:
             if number is signal.SIGHUP:
                 self._reload()
-            elif self._app is None or self._asked_to_end.is_set():
+            elif self._app is None or self._patience.cancel_called:
                 self._everything.cancel()
+            elif self._asked_to_end.is_set():
+                self._patience.cancel()
             else:
                 self._asked_to_end.set()
 

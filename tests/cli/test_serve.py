@@ -191,6 +191,37 @@ def test_a_refused_token_is_said_and_not_tried_for_ever(server: Server) -> None:
         watch.wait_line("sign in again")
 
 
+def test_beyond_loopback_what_is_for_operators_has_its_own_address_or_asks_for_admin(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    set_all(monkeypatch)
+    assert run(["token", "root", "--scope", "admin"]) == 0
+    admin = capfd.readouterr().out.strip()
+    ops = f"127.0.0.1:{free_port()}"
+    settings = {"DATABASE_URL": database_url, "FREYA_HOST": "0.0.0.0", "FREYA_OPS_LISTEN": ops, **KEYS}
+    with serving(settings=settings) as server:
+        place = server.place.replace("0.0.0.0", "127.0.0.1")
+        for path in ("/metrics", "/"):
+            assert get(f"http://{place}{path}")[0] == 401
+            assert get(f"http://{place}{path}", admin)[0] == 200
+            assert get(f"http://{ops}{path}")[0] == 200
+        assert get(f"http://{place}/readyz")[0] == 200
+
+
+def test_a_second_signal_insists(database_url: str) -> None:
+    patient = {"FREYA_DRAIN_DELAY_S": "300", "FREYA_DRAIN_S": "600"}
+    with (
+        serving(settings={"DATABASE_URL": database_url, **KEYS, **patient}) as server,
+        running("watch", "alice", "--url", server.url, settings=KEYS) as watch,
+    ):
+        watch.wait_line(r"\blive\b")
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_line("draining")
+        assert get(f"http://{server.place}/readyz")[0] == 503
+        assert get(f"http://{server.place}/healthz")[0] == 200
+        assert server.end() == 0
+
+
 def test_a_certificate_is_read_anew_on_sighup(database_url: str, tmp_path: Path) -> None:
     self_signed(tmp_path, "localhost")
     pem = tmp_path / "server.pem"

@@ -7,9 +7,9 @@ import anyio
 from server.replication import MemoryBus
 from server.session.manager import SessionManager
 from server.session.setup import SessionSetup
-from server.sources.inbox import InboxProvider
 from server.sources.registry import ProviderRegistry
 from server.sources.services import Services
+from server.sources.user import UserProvider
 from storage.database import Database
 from tests.session.conftest import ALICE, RING, Listener
 from tests.support.clock import TestClock
@@ -18,7 +18,7 @@ from tests.support.clock import TestClock
 async def test_sessions_end_in_order_also_when_everything_around_them_is_cancelled(
     clock: TestClock, database_url: str
 ) -> None:
-    registry = ProviderRegistry([InboxProvider()])
+    registry = ProviderRegistry([UserProvider()])
     listener = Listener()
     async with Database.open(database_url, pool_size=2) as database:
         setup = SessionSetup(
@@ -28,7 +28,7 @@ async def test_sessions_end_in_order_also_when_everything_around_them_is_cancell
             registry=registry,
             keys=RING,
             services=lambda writes: Services(clock=clock, writes=writes),
-            defaults=registry.defaults(["freya.inbox"]),
+            defaults=registry.defaults(["freya.user"]),
         )
         with anyio.CancelScope() as around:
             async with SessionManager.open(setup) as manager:
