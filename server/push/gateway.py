@@ -13,7 +13,7 @@ from random import Random
 from typing import Final
 
 import structlog
-from anyio import CancelScope, create_task_group, sleep_forever
+from anyio import create_task_group, sleep_forever
 from anyio.abc import TaskGroup
 
 from protocol.closing import CloseCode
@@ -111,8 +111,9 @@ class Gateway:
             try:
                 yield gateway
             finally:
-                with CancelScope(shield=True):
-                    await gateway._aclose()
+                # The group, not only this wait: writes end in tasks of it, whoever is cancelled outside.
+                group.cancel_scope.shield = True
+                await gateway._aclose()
                 group.cancel_scope.cancel()
 
     @asynccontextmanager
