@@ -138,6 +138,8 @@ class Fanout:
                 return None
         self._count(change, 1)
         self._settle(sub, change.position, now)
+        if len(self.subs) == 1:
+            self._changes.forget()  # nobody else will want the same frame
         return change.frame
 
     def snapshot_for(self, sub: Subscription) -> bytes:

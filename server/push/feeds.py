@@ -38,7 +38,8 @@ class Feeds:
 
     async def session(self, feed: UserId, since: str | None, *, own: bool) -> UserSession:
         """The feed's session, holding at least the write that a cursor names: a reconnect never goes back in
-        time. Not made for another's feed unless that user exists (FeedNotFound). Raises SessionError.
+        time, as far as a moment's patience can help it. Not made for another's feed unless that user exists
+        (FeedNotFound). Raises SessionError.
         """
         cursor = None if since is None else Cursor.decode(feed, since)
         for _ in range(_TRIES):
@@ -48,6 +49,8 @@ class Feeds:
                 raise FeedNotFound(feed) from None
             if cursor is not None and cursor.seq > session.seq:
                 await self._manager.bring_up_to(feed, cursor.seq)
+            if cursor is not None and self._shows_older(session, cursor):
+                await session.caught_up(self._hub.options.resume_wait_s)
             if not session.closed:
                 return session
         raise SessionRemoved
@@ -58,9 +61,19 @@ class Feeds:
         if session is None or session.closed:
             return None
         cursor = None if since is None else Cursor.decode(feed, since)
-        if cursor is not None and (cursor.seq > session.seq or self.is_waiting_wise(session, cursor)):
+        if cursor is not None and (
+            cursor.seq > session.seq
+            or self._shows_older(session, cursor)
+            or self.is_waiting_wise(session, cursor)
+        ):
             return None
         return session
+
+    @staticmethod
+    def _shows_older(session: UserSession, cursor: Cursor) -> bool:
+        """Whether the client may have seen from another replica what this session has read, but does not yet
+        show."""
+        return session.is_behind and session.history.find(cursor, session.epoch) is None
 
     def is_waiting_wise(self, session: UserSession, cursor: Cursor) -> bool:
         """Whether a moment's patience may spare a client that comes back from seeing its feed blank: there is

@@ -58,14 +58,16 @@ class Receiver(Protocol):
 class Inflow:
     """Bytes and messages of one connection on their way in."""
 
-    __slots__ = ("_data", "_events", "_receiver", "_scheduled", "over", "parser")
+    __slots__ = ("_data", "_events", "_receiver", "_scheduled", "over", "parser", "since")
 
-    def __init__(self, receiver: Receiver, *, deflate: bool) -> None:
+    def __init__(self, receiver: Receiver, *, deflate: bool, now: float) -> None:
         self._receiver = receiver
         self._events: deque[Event] = deque()
         self._data = b""
         self._scheduled = False
         self.parser = FrameParser(deflate=deflate)
+        self.since = now
+        """When the message that is coming in began, or the last one was complete."""
         self.over = False
         """Set by the connection when it has closed: nothing more is handled."""
 

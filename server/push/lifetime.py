@@ -170,6 +170,8 @@ def _line(connection: Connection, now: float) -> None:
         case LineCheck.STUCK:
             connection.hub.counters.stuck += 1
             connection.abort(CloseCode.SILENT)
+        case _ if connection.has_waited_for_message(now) >= options.message_timeout_s:
+            connection.close(CloseCode.SILENT, "a message took too long")
         case LineCheck.SILENT if connection.life.background_until is None:
             connection.close(CloseCode.SILENT, "nothing was heard from the client")
         case LineCheck.PING if connection.life.background_until is None:

@@ -60,6 +60,8 @@ class PushOptions:
     stall_s: float = 900.0
     close_timeout_s: float = 5.0
     request_timeout_s: float = 10.0
+    message_timeout_s: float = 60.0
+    """From the first byte of a message to its last."""
     expiry_grace_s: float = 5.0
     """How long requests that run at the token's end may go on."""
     resume_wait_s: float = 1.0

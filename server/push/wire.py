@@ -108,7 +108,7 @@ class Wire(asyncio.Protocol, ABC):
                     if not self.may_receive and self.phase is Phase.OPEN:
                         self.hold(b"")
                 return
-            self._inflow = Inflow(self, deflate=self.deflate)
+            self._inflow = self._new_inflow()
         self._inflow.feed(data)
 
     def eof_received(self) -> bool:
@@ -144,7 +144,7 @@ class Wire(asyncio.Protocol, ABC):
         """Reads nothing for now. `early` has been read already, and is handled first when reading goes on."""
         if early:
             if self._inflow is None:
-                self._inflow = Inflow(self, deflate=self.deflate)
+                self._inflow = self._new_inflow()
             self._inflow.keep(early)
         self.held()
 
@@ -159,6 +159,8 @@ class Wire(asyncio.Protocol, ABC):
 
     def receive(self, payload: bytes) -> None:
         """A text message. Text that is not UTF-8 ends the connection (RFC 6455, section 8.1)."""
+        if self._inflow is not None:
+            self._inflow.since = self.line.heard
         if not payload.isascii():
             try:
                 payload.decode()
@@ -196,6 +198,10 @@ class Wire(asyncio.Protocol, ABC):
             self._reading = True
             self.line.go_on(Stop.NOT_READING, self.hub.clock.monotonic())
             self.transport.resume_reading()
+
+    def has_waited_for_message(self, now: float) -> float:
+        """For how long (s) part of a message has waited for the rest; 0 while that is our doing."""
+        return now - self._inflow.since if self._inflow is not None and self._reading else 0.0
 
     # What goes out
 
@@ -242,6 +248,9 @@ class Wire(asyncio.Protocol, ABC):
     def give_up(self) -> None:
         """A fault of ours: the client comes back and is given a state it can rely on."""
         self.close(CloseCode.INTERNAL)
+
+    def _new_inflow(self) -> Inflow:
+        return Inflow(self, deflate=self.deflate, now=self.hub.clock.monotonic())
 
     def _fail(self, code: int, reason: str) -> None:
         """Ends over what the peer sent, without waiting for its close frame."""

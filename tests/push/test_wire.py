@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from server.push import PushOptions
 from tests.push.conftest import ALICE, Server, World
 from tests.push.peers import RawPeer, masked, open_peer, open_raw
+from tests.support.clock import TestClock
 
 CALM = "?own=0"
 PING = orjson.dumps({"jsonrpc": "2.0", "id": 7, "method": "connection.ping"})
@@ -131,8 +132,6 @@ async def test_nothing_is_written_after_a_close_frame(server: Server) -> None:
 
 
 async def test_the_server_waits_for_the_clients_close_frame_but_not_for_ever(slow_world: World) -> None:
-    from tests.support.clock import TestClock
-
     server = await slow_world.start(options=PushOptions(close_timeout_s=5.0))
     assert isinstance(server.clock, TestClock)
     async with open_raw(server.address, server.token(), query=CALM) as peer:
@@ -220,6 +219,23 @@ async def test_a_flood_of_tiny_fragments_ends_in_4429(world: World) -> None:
         await peer.until("connection.welcome")
         await peer.send(masked(b"", fin=False) + masked(b"", opcode=0, fin=False) * 5000)
         assert (await peer.close_frame())[0] == 4429
+
+
+async def test_a_message_that_comes_in_drops_is_not_waited_for_without_end(slow_world: World) -> None:
+    server = await slow_world.start(options=PushOptions(message_timeout_s=60.0))
+    assert isinstance(server.clock, TestClock)
+    async with open_raw(server.address, server.token(), query=CALM) as peer:
+        await peer.until("connection.welcome")
+        # Whole messages, however long it goes on, are no reason.
+        for _ in range(5):
+            await peer.send(masked(PING[:9], fin=False))
+            await server.clock.advance(20.0, quiet_s=0.01)
+            await peer.send(masked(PING[9:], opcode=0))
+            await server.clock.settle(quiet_s=0.01)
+        for byte in masked(PING)[:6]:
+            await peer.send(bytes([byte]))
+            await server.clock.advance(15.0, quiet_s=0.01)
+        assert (await peer.close_frame()) == (4408, "a message took too long")
 
 
 async def test_a_read_full_of_tiny_messages_does_not_keep_the_others_waiting(world: World) -> None:
