@@ -108,6 +108,13 @@ class FeedEngine:
         return None if slot is None or slot.runner is None else slot.runner.source
 
     @property
+    def is_inheriting(self) -> bool:
+        """Whether something is still shown of an instance that another one has taken the place of, and that
+        one may yet answer soon: it has not failed."""
+        slots = self._roster.slots.values()
+        return any(slot.inherited and slot.swapped and slot.failure is None for slot in slots)
+
+    @property
     def context(self) -> Context:
         """What the sources know now."""
         return self._roster.view()
