@@ -201,7 +201,8 @@ class FeedItem:
         """The item's wire JSON with keys sorted at every depth: made at the first use, kept from then on."""
         encoded = self._encoded
         if encoded is None:
-            encoded = orjson.dumps(self._wire(), option=orjson.OPT_SORT_KEYS)
+            # Copied: orjson hands out the buffer that it wrote into, which is 4 KiB at the least.
+            encoded = b"%b" % orjson.dumps(self._wire(), option=orjson.OPT_SORT_KEYS)
             object.__setattr__(self, "_encoded", encoded)
         return encoded
 

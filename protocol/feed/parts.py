@@ -130,7 +130,8 @@ class ContextEntry:
         """The key's canonical JSON: made at the first use, kept from then on."""
         key_bytes = self._key_bytes
         if key_bytes is None:
-            key_bytes = orjson.dumps(self.key, option=orjson.OPT_SORT_KEYS)
+            # Copied, like an item's bytes: orjson's own buffer is 4 KiB at the least.
+            key_bytes = b"%b" % orjson.dumps(self.key, option=orjson.OPT_SORT_KEYS)
             object.__setattr__(self, "_key_bytes", key_bytes)
         return key_bytes
 

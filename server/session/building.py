@@ -110,6 +110,7 @@ class BuildQueue:
             await build.run(self._user, self._parts)
             self._done = self._done or []
             self._done.append(build)
+        self._waiting = None  # an empty queue is 700 bytes, and most sessions never need another
         self._hand_on()
 
     def _hand_on(self) -> None:
