@@ -19,12 +19,12 @@ from server.push import lifetime
 from server.push.admission import Admission, Readiness
 from server.push.bearer import Bearer
 from server.push.connection import Connection
+from server.push.door import Upgrade
 from server.push.feeds import Feeds
 from server.push.handshake import Offer, Refusal
 from server.push.http1 import problem_response
 from server.push.hub import Hub
 from server.push.inbound import FrameParser
-from server.push.listener import Upgrade
 from server.push.registry import Registry
 from server.push.welcome import Welcome
 from server.session.errors import SessionError, SessionRemoved, SessionsClosed

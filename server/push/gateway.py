@@ -26,13 +26,14 @@ from server.push.admission import Admission, Readiness
 from server.push.auth import ADMIN
 from server.push.counters import PushStatistics
 from server.push.dispatch import Dispatcher
+from server.push.door import Upgrade
 from server.push.drain import drain_span_s, send_away
 from server.push.entrance import Entrance
 from server.push.feeds import Feeds
 from server.push.figures import push_statistics
 from server.push.hub import Hub
 from server.push.inspection import inspect_user
-from server.push.listener import Greeting, Upgrade
+from server.push.listener import Greeting
 from server.push.listening import Listener, listen
 from server.push.live_figures import LiveFigures, readable
 from server.push.methods import all_endpoints

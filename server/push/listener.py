@@ -6,17 +6,16 @@ Slow and broken clients cost a bounded buffer and a bounded time here, and no ta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import Final, cast
 
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from protocol.transport import PATH
-from server.http.types import HttpRequest, HttpResponse, ListenerKind
-from server.push.handshake import DEFLATE, Offer, is_origin_allowed, read_offer
+from server.http.types import HttpRequest, ListenerKind
+from server.push.door import Door, Upgrade
+from server.push.handshake import DEFLATE, is_origin_allowed, read_offer
 from server.push.http1 import (
     HEAD_END,
     BadHead,
@@ -27,60 +26,14 @@ from server.push.http1 import (
     split_target,
     wants_keep_alive,
 )
-from server.push.params import Wish, read_query
+from server.push.params import read_query
 from server.push.proxy import ProxyProblem, is_trusted, read_proxy_header
 
-if TYPE_CHECKING:
-    from server.push.hub import Hub
-
-__all__ = ["Door", "Greeting", "Upgrade"]
+__all__ = ["Greeting"]
 
 # What a client that was refused may still send while it takes in the answer.
 _MAX_LATE_BYTES: Final = 64 * 1024
 _LINGER_S: Final = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Upgrade:
-    """A client at the door: what it offers and wishes, and the answer that would let it in."""
-
-    transport: asyncio.Transport
-    offer: Offer | None
-    wish: Wish
-    address: str | None
-    """The client's own address, where it is known well enough to be counted."""
-    response: bytes
-    """The 101, ready to be written."""
-    deflate: bool
-    early: bytes
-    """What came behind the request."""
-    greeting: Greeting
-
-
-class Door(Protocol):
-    """What a greeting needs of the gateway."""
-
-    hub: Hub
-
-    def arrived(self, greeting: Greeting) -> bool:
-        """A socket was accepted. False: there are far too many, drop it."""
-        ...
-
-    def departed(self, greeting: Greeting) -> None:
-        """A greeting's socket is gone, or has become a connection's."""
-        ...
-
-    def upgrade(self, upgrade: Upgrade) -> None:
-        """Lets the client in, or has the greeting refuse it."""
-        ...
-
-    def start(self, fn: Callable[[], Awaitable[None]]) -> None:
-        """Runs a task whose end nobody waits for."""
-        ...
-
-    async def answer(self, request: HttpRequest) -> HttpResponse:
-        """Answers what is no upgrade. Never raises but for cancellation."""
-        ...
 
 
 class Greeting(asyncio.Protocol):

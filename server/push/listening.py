@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from server.http.types import ListenerKind
-from server.push.listener import Door, Greeting
+from server.push.door import Door
+from server.push.listener import Greeting
 
 __all__ = ["Listener", "listen"]
 

@@ -1,0 +1,61 @@
+"""Where a greeted socket meets the gateway: what the one brings, and what the other is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from server.http.types import HttpRequest, HttpResponse
+from server.push.handshake import Offer
+from server.push.params import Wish
+
+if TYPE_CHECKING:
+    from server.push.hub import Hub
+    from server.push.listener import Greeting
+
+__all__ = ["Door", "Upgrade"]
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """A client at the door: what it offers and wishes, and the answer that would let it in."""
+
+    transport: asyncio.Transport
+    offer: Offer | None
+    wish: Wish
+    address: str | None
+    """The client's own address, where it is known well enough to be counted."""
+    response: bytes
+    """The 101, ready to be written."""
+    deflate: bool
+    early: bytes
+    """What came behind the request."""
+    greeting: Greeting
+
+
+class Door(Protocol):
+    """What a greeting needs of the gateway."""
+
+    hub: Hub
+
+    def arrived(self, greeting: Greeting) -> bool:
+        """A socket was accepted. False: there are far too many, drop it."""
+        ...
+
+    def departed(self, greeting: Greeting) -> None:
+        """A greeting's socket is gone, or has become a connection's."""
+        ...
+
+    def upgrade(self, upgrade: Upgrade) -> None:
+        """Lets the client in, or has the greeting refuse it."""
+        ...
+
+    def start(self, fn: Callable[[], Awaitable[None]]) -> None:
+        """Runs a task whose end nobody waits for."""
+        ...
+
+    async def answer(self, request: HttpRequest) -> HttpResponse:
+        """Answers what is no upgrade. Never raises but for cancellation."""
+        ...
