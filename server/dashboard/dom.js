@@ -1,5 +1,7 @@
 // Building and keeping the page's elements. Text always enters as text: nothing here parses HTML.
 
+import { ago } from "./format.js";
+
 /**
  * An element. `props`: `class`, `on` ({event: fn}), `data` (dataset), anything else as an attribute
  * (`true` = present, false/null = absent) or, for `value` and `checked`, as a property.
@@ -47,6 +49,19 @@ export function reconcile(parent, entries, keyOf, create) {
   }
   parent.keptEntries = next;
   return { born, changed };
+}
+
+/** A moment as "in 5 min" or "2 hr ago"; `keepTimes` keeps it true. */
+export function agoTime(iso) {
+  return h("time", { datetime: iso, data: { ago: iso } }, ago(iso));
+}
+
+const EVERY_MS = 20_000;
+/** From now on every `agoTime` on the page is kept true. */
+export function keepTimes() {
+  setInterval(() => {
+    for (const time of document.querySelectorAll("time[data-ago]")) time.textContent = ago(time.dataset.ago);
+  }, EVERY_MS);
 }
 
 export function clear(element) {

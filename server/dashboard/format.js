@@ -42,13 +42,19 @@ export function count(value) {
   return Number.isInteger(value) ? String(value) : value.toFixed(Math.abs(value) < 10 ? 2 : 1);
 }
 
+/** "0.42 ms", "1.3 s". */
+export function milliseconds(value) {
+  return value < 1_000 ? `${count(value)} ms` : `${(value / 1_000).toFixed(1)} s`;
+}
+
 /** "closestStationDistance" as "Closest station distance". */
 export function humanName(name) {
   const spaced = name.replace(/[-_.]+/g, " ").replace(/([a-z0-9])([A-Z])/g, "$1 $2").toLowerCase().trim();
   return spaced.charAt(0).toUpperCase() + spaced.slice(1);
 }
 
+// A date without a time is a day of the calendar, wherever one is.
 function valid(iso, format) {
-  const date = new Date(iso);
+  const date = new Date(/^\d{4}-\d\d-\d\d$/.test(iso) ? `${iso}T00:00` : iso);
   return Number.isNaN(date.getTime()) ? String(iso ?? "") : format(date);
 }

@@ -1,6 +1,6 @@
 // The page: sign in, then one view at a time. Every view is a function `(session) => {element, close?}`.
 
-import { clear, h, toast } from "./dom.js";
+import { clear, h, keepTimes, toast } from "./dom.js";
 import { Session } from "./session.js";
 import { feedView } from "./views/feed.js";
 import { inspectorView } from "./views/inspector.js";
@@ -129,6 +129,7 @@ addEventListener("hashchange", () => {
   else if (session.client) showView(location.hash.slice(1));
 });
 
+keepTimes();
 setTheme(localStorage.getItem("freya-push-theme"));
 const token = Session.token();
 if (token) start(token);

@@ -4,7 +4,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 160;
 const HEIGHT = 36;
 
-export function sparkline(label, most = 120) {
+export function sparkline(label, most = 60) {
   const values = [];
   const line = document.createElementNS(SVG, "polyline");
   const area = document.createElementNS(SVG, "polygon");

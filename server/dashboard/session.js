@@ -5,6 +5,8 @@ import { FreyaClient } from "./client/index.js";
 
 const KEY = "freya-push-token";
 const MOST_FRAMES = 200;
+const MOST_KEPT_BYTES = 4_000_000;
+const SECRETS = new Set(["token", "credentials", "settings"]);
 
 export class Session {
   client = null;
@@ -12,6 +14,7 @@ export class Session {
   traffic = { in: 0, out: 0, framesIn: 0, framesOut: 0 };
   frames = [];
   frameListeners = new Set();
+  #kept = 0;
 
   /** The token of the fragment (removed from the address at once), or the kept one, or null. */
   static token() {
@@ -40,9 +43,10 @@ export class Session {
 
   signOut() {
     sessionStorage.removeItem(KEY);
+    this.traffic = { in: 0, out: 0, framesIn: 0, framesOut: 0 };
     this.client?.stop();
     this.client = null;
-    this.frames.length = 0;
+    this.frames.length = this.#kept = 0;
   }
 
   may(scope) {
@@ -54,11 +58,16 @@ export class Session {
     const size = new TextEncoder().encode(text).length;
     this.traffic[direction] += size;
     this.traffic[incoming ? "framesIn" : "framesOut"] += 1;
-    const shown = incoming ? text : text.replace(/("(?:token|credentials)":)("[^"]*"|\{[^}]*\})/g, '$1"hidden"');
-    this.frames.push({ direction, text: shown, size, at: new Date() });
-    if (this.frames.length > MOST_FRAMES) this.frames.shift();
+    this.frames.push({ direction, text: incoming ? text : withoutSecrets(text), size, at: new Date() });
+    this.#kept += size;
+    while (this.frames.length > MOST_FRAMES || (this.#kept > MOST_KEPT_BYTES && this.frames.length > 1)) this.#kept -= this.frames.shift().size;
     this.frameListeners.forEach((fn) => fn());
   }
+}
+
+// What is typed into secret fields is sent, and not shown again.
+function withoutSecrets(text) {
+  return JSON.stringify(JSON.parse(text), (name, value) => (SECRETS.has(name) ? "hidden" : value));
 }
 
 // Read for showing what the token may do; the server alone decides.

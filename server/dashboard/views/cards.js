@@ -1,7 +1,7 @@
 // One item as a card. A type we know is drawn for what it is; any other shows its data as readable pairs.
 
-import { h } from "../dom.js";
-import { ago, day, humanName, moment, timeOfDay } from "../format.js";
+import { agoTime, h } from "../dom.js";
+import { day, humanName, moment, timeOfDay } from "../format.js";
 
 const BODIES = {
   "weather-current": weatherNow,
@@ -10,8 +10,21 @@ const BODIES = {
   "weather-alert": weatherAlert,
   "tfl-status": transit,
   "caldav-event": event,
+  "clock-greeting": greeting,
+  "clock-date": dateToday,
+  "clock-sun": sun,
+  "news-article": article,
+  "music-now-playing": track,
+  "music-listen": track,
   reminder,
 };
+
+const KINDS = {
+  "weather-current": "Weather", "weather-hourly": "Next hours", "weather-daily": "Next days", "weather-alert": "Weather alert",
+  "tfl-status": "Transit", "caldav-event": "Calendar", "clock-greeting": "Hello", "clock-date": "Today", "clock-sun": "Sun",
+  "news-article": "News", "music-now-playing": "Now playing", "music-listen": "Listened to", reminder: "Reminder",
+};
+const kindOf = (item) => KINDS[item.type] ?? humanName(item.type);
 
 /** @param actions `{dismiss(item), complete(item, button)}`; leave out to show the card only */
 export function card(item, actions = null) {
@@ -21,11 +34,11 @@ export function card(item, actions = null) {
   const title = titleOf(item);
   return h(
     "article",
-    { class: `card ${relevance ?? ""}`, tabindex: "-1", data: { item: item.id, type: item.type }, "aria-label": title },
+    { class: `card ${RELEVANCES.has(relevance) ? relevance : ""}`, tabindex: "-1", data: { item: item.id, type: item.type }, "aria-label": title },
     h(
       "header",
       {},
-      h("span", { class: "kind" }, humanName(item.type)),
+      h("span", { class: "kind" }, kindOf(item)),
       relevance ? h("span", { class: `relevance ${relevance}` }, relevance) : null,
       urgency === undefined ? null : urgencyMeter(urgency),
       actions
@@ -37,6 +50,8 @@ export function card(item, actions = null) {
     h("footer", {}, h("span", {}, item.sourceId), h("time", { datetime: item.timestamp, title: item.timestamp }, moment(item.timestamp))),
   );
 }
+
+const RELEVANCES = new Set(["imminent", "upcoming", "ambient"]);
 
 function urgencyMeter(urgency) {
   const percent = Math.round(urgency * 100);
@@ -50,8 +65,10 @@ function slots(item) {
   return filled.length ? h("div", { class: "slots" }, filled.map(([name, slot]) => h("p", { title: name }, slot.content))) : null;
 }
 
-function titleOf({ data, type }) {
-  return String(data.title ?? data.greeting ?? data.name ?? data.trackName ?? data.summary ?? humanName(type));
+/** What the item is called, for people and screen readers. */
+export function titleOf(item) {
+  const { data } = item;
+  return String(data.title ?? data.text ?? data.name ?? data.track ?? kindOf(item));
 }
 
 function figure(label, value, unit = "") {
@@ -63,6 +80,7 @@ function units(data) {
   return { degrees: imperial ? "°F" : "°C", wind: imperial ? " mph" : " km/h", pressure: imperial ? " inHg" : " hPa" };
 }
 
+const condition = ({ conditionCode }) => (conditionCode ? humanName(conditionCode) : "");
 const round = (value) => (typeof value === "number" ? Math.round(value) : value);
 const percent = (value) => (typeof value === "number" ? Math.round(value * 100) : undefined);
 
@@ -72,7 +90,7 @@ function weatherNow({ data }) {
     "div",
     { class: "weather" },
     h("p", { class: "big" }, `${round(data.temperature)}${unit.degrees}`),
-    h("p", {}, humanName(String(data.conditionCode ?? ""))),
+    h("p", {}, condition(data)),
     h(
       "dl",
       { class: "figures" },
@@ -96,7 +114,7 @@ function weatherHours({ data }) {
         {},
         h("span", {}, timeOfDay(hour.forecastTime)),
         h("strong", {}, `${round(hour.temperature)}${unit.degrees}`),
-        h("span", { class: "quiet-text" }, hour.precipitationChance ? `${percent(hour.precipitationChance)} % rain` : humanName(String(hour.conditionCode ?? ""))),
+        h("span", { class: "quiet-text" }, hour.precipitationChance ? `${percent(hour.precipitationChance)} % rain` : condition(hour)),
       ),
     ),
   );
@@ -112,7 +130,7 @@ function weatherDays({ data }) {
         "li",
         {},
         h("span", {}, day(one.forecastDate)),
-        h("span", { class: "quiet-text" }, humanName(String(one.conditionCode ?? ""))),
+        h("span", { class: "quiet-text" }, [condition(one), one.precipitationChance ? `${percent(one.precipitationChance)} %` : null].filter(Boolean).join(" · ")),
         h("strong", {}, `${round(one.temperatureMin)} – ${round(one.temperatureMax)}${unit.degrees}`),
       ),
     ),
@@ -124,9 +142,9 @@ function weatherAlert({ data }) {
     "div",
     {},
     h("h3", {}, data.description ?? "Weather alert"),
-    h("p", {}, [data.areaName, data.severity].filter(Boolean).join(" · ")),
+    h("p", {}, [data.areaName, data.severity && humanName(data.severity)].filter(Boolean).join(" · ")),
     data.expireTime ? h("p", { class: "quiet-text" }, `until ${moment(data.expireTime)}`) : null,
-    link(data.detailsUrl, "Details"),
+    link(data.detailsUrl, data.source ? `Details by ${data.source}` : "Details"),
   );
 }
 
@@ -139,8 +157,8 @@ function transit({ data }) {
         "li",
         { class: `severity-${alert.severity}` },
         h("strong", {}, alert.lineName ?? alert.line),
-        h("span", {}, humanName(String(alert.severity ?? ""))),
-        h("span", { class: "quiet-text" }, alert.description ?? ""),
+        h("span", { class: "level" }, humanName(String(alert.severity ?? ""))),
+        alert.description ? h("span", { class: "quiet-text clip" }, alert.description) : null,
         typeof alert.closestStationDistance === "number" ? h("span", { class: "quiet-text" }, `${alert.closestStationDistance.toFixed(1)} km away`) : null,
       ),
     ),
@@ -148,34 +166,79 @@ function transit({ data }) {
 }
 
 function event({ data }) {
-  const when = data.isAllDay ? `${day(data.startDate)}, all day` : `${moment(data.startDate)} – ${timeOfDay(data.endDate)}`;
+  const attendees = data.attendees?.length ?? 0;
   return h(
     "div",
     { class: data.status === "cancelled" ? "cancelled" : "" },
     h("h3", {}, data.title ?? "Event"),
-    h("p", {}, when),
-    data.location ? h("p", { class: "quiet-text" }, data.location) : null,
-    h("p", { class: "quiet-text" }, [data.calendarName, data.status].filter(Boolean).join(" · ")),
+    h("p", {}, eventTime(data)),
+    data.location ? h("p", {}, data.location) : null,
+    data.description ? h("p", { class: "quiet-text clip" }, data.description) : null,
+    h(
+      "p",
+      { class: "quiet-text" },
+      [data.calendarName, data.status === "confirmed" ? null : data.status, attendees ? `${attendees} invited` : null, data.recurrenceId ? "repeats" : null].filter(Boolean).join(" · "),
+    ),
+    link(data.url, "Open"),
   );
+}
+
+function eventTime(data) {
+  if (!data.isAllDay) {
+    const sameDay = new Date(data.startDate).toDateString() === new Date(data.endDate).toDateString();
+    return `${moment(data.startDate)} – ${sameDay ? timeOfDay(data.endDate) : moment(data.endDate)}`;
+  }
+  const { startDay, endDay } = data;
+  return `${day(startDay ?? data.startDate)}${endDay && endDay !== startDay ? ` – ${day(endDay)}` : ""}, all day`;
+}
+
+function greeting({ data }) {
+  return h("h3", { class: "hello", lang: data.language }, data.text ?? data.greeting);
+}
+
+function dateToday({ data }) {
+  return h("div", {}, h("h3", { lang: data.language }, data.text ?? day(data.date)), h("p", { class: "quiet-text" }, data.timeZone ?? ""));
+}
+
+function sun({ data }) {
+  if (data.polar) return h("p", {}, data.polar === "day" ? "The sun does not set today." : "The sun does not rise today.");
+  return h("dl", { class: "figures" }, figure("Sunrise", data.sunrise && timeOfDay(data.sunrise)), figure("Sunset", data.sunset && timeOfDay(data.sunset)));
+}
+
+function article({ data }) {
+  const from = [data.feedTitle, data.author].filter(Boolean).join(" · ");
+  const title = link(data.link, data.title ?? "Article");
+  return h("div", {}, h("h3", {}, title ?? data.title ?? "Article"), data.summary ? h("p", { class: "clip" }, data.summary) : null, h("p", { class: "quiet-text" }, from, data.publishedAt ? [" · ", agoTime(data.publishedAt)] : null));
+}
+
+function track({ data }) {
+  return h("div", {}, h("h3", {}, data.track), h("p", {}, data.artist), h("p", { class: "quiet-text" }, data.release, data.listenedAt ? [" · ", agoTime(data.listenedAt)] : null));
 }
 
 function reminder(item, actions) {
   const { data } = item;
-  const button = h("button", { class: "primary small", type: "button", on: { click: () => actions.complete(item, button) } }, "Complete");
+  const late = !data.completedAt && Date.parse(data.dueAt) < Date.now();
+  const button = h("button", { class: "primary small", type: "button", "aria-label": `Complete ${titleOf(item)}`, on: { click: () => actions.complete(item, button) } }, "Complete");
   return h(
     "div",
     {},
     h("h3", {}, data.title ?? "Reminder"),
-    data.notes ? h("p", {}, data.notes) : null,
-    h("p", { class: "quiet-text" }, data.completedAt ? `done ${ago(data.completedAt)}` : `due ${moment(data.dueAt)} (${ago(data.dueAt)})`, data.priority === "high" ? " · high priority" : ""),
-    actions && !data.completedAt ? button : null,
+    data.notes ? h("p", { class: "clip" }, data.notes) : null,
+    h(
+      "p",
+      { class: late ? "problem" : "quiet-text" },
+      data.completedAt ? ["done ", agoTime(data.completedAt)] : [`due ${moment(data.dueAt)} (`, agoTime(data.dueAt), ")"],
+      data.recurrence ? " · repeats" : "",
+      data.priority && data.priority !== "normal" ? ` · ${data.priority} priority` : "",
+    ),
+    actions && !data.completedAt ? h("p", { class: "buttons" }, button) : null,
   );
 }
 
-const SHOWN_ALREADY = new Set(["title", "greeting", "text", "summary", "body", "url", "link"]);
+const SHOWN_ALREADY = new Set(["title", "text", "summary", "body", "url", "link"]);
 
 function generic({ data }) {
-  const title = data.title ?? data.greeting;
+  const { title } = data;
   const text = data.text ?? data.body ?? data.summary;
   const rest = Object.entries(data).filter(([name, value]) => !SHOWN_ALREADY.has(name) && value !== null && value !== "");
   return h(

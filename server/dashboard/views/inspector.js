@@ -1,7 +1,7 @@
 // What one opens to debug a client: the connection, its figures, the last frames, and any method by hand.
 
 import { clear, h, reconcile } from "../dom.js";
-import { bytes, timeOfDay } from "../format.js";
+import { bytes, moment } from "../format.js";
 
 const EVERY_MS = 1_000;
 const PING_EVERY = 5;
@@ -30,9 +30,9 @@ export function inspectorView(session) {
       User: welcome?.user ?? feed?.feed ?? "–",
       Replica: welcome?.replica ?? "–",
       Connection: welcome?.connection ?? "–",
-      "Token ends": welcome ? timeOfDay(welcome.expiresAt) : "–",
+      "Token ends": welcome ? moment(welcome.expiresAt) : "–",
       Cursor: feed?.cursor ?? "–",
-      "Last change": age === "–" ? age : `${age} ago`,
+      "Age of the state": age,
       Items: String(feed?.items.length ?? 0),
       "Round trip": roundTrip === null ? "–" : `${roundTrip.toFixed(1)} ms`,
       In: `${bytes(traffic.in)}, ${traffic.framesIn} frames`,
@@ -55,7 +55,7 @@ export function inspectorView(session) {
   async function ping() {
     const from = performance.now();
     try {
-      await client.call("connection.ping");
+      await client.call("connection.ping", {}, { timeoutMs: 3_000 });
       roundTrip = performance.now() - from;
     } catch {
       roundTrip = null;
@@ -99,7 +99,7 @@ function frameRow({ direction, text, size, at }) {
   return h(
     "li",
     { class: direction },
-    h("details", { on: { toggle: fill } }, h("summary", {}, h("span", { "aria-label": direction === "in" ? "received" : "sent" }, direction === "in" ? "↓" : "↑"), ` ${what} `, h("span", { class: "quiet-text" }, `${bytes(size)} · ${at.toLocaleTimeString()}.${String(at.getMilliseconds()).padStart(3, "0")}`)), whole),
+    h("details", { on: { toggle: fill } }, h("summary", {}, h("span", { class: "arrow" }, h("span", { class: "unseen" }, direction === "in" ? "received" : "sent"), h("span", { "aria-hidden": "true" }, direction === "in" ? "↓" : "↑")), ` ${what} `, h("span", { class: "quiet-text" }, `${bytes(size)} · ${at.toLocaleTimeString()}.${String(at.getMilliseconds()).padStart(3, "0")}`)), whole),
   );
 }
 
@@ -107,7 +107,7 @@ function methodBox(client) {
   const methods = h("select", { id: "method", on: { change: showSchema } }, h("option", {}, "connection.info"));
   const params = h("textarea", { id: "params", rows: 5, class: "code", spellcheck: "false", value: "{}" });
   const schema = h("pre", { class: "schema", tabindex: "0" });
-  const answer = h("pre", { class: "answer", "aria-live": "polite", tabindex: "0" });
+  const answer = h("pre", { class: "answer", role: "status", tabindex: "0" });
   loadMethods();
 
   async function loadMethods() {

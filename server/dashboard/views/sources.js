@@ -3,6 +3,7 @@
 import { clear, h, reconcile, toast } from "../dom.js";
 import { ago } from "../format.js";
 import { mergePatch, schemaForm } from "../schema-form.js";
+import { actionForms } from "./actions.js";
 
 const VERSION_CONFLICT = -32007;
 
@@ -17,6 +18,7 @@ export function sourcesView(session) {
 
   function show() {
     note.hidden = sources.length > 0;
+    note.textContent = "This server has no sources.";
     reconcile(list, sources, (source) => source.sourceId, (source) => {
       const panel = panels.get(source.sourceId) ?? sourcePanel(client, merged);
       panels.set(source.sourceId, panel);
@@ -31,7 +33,11 @@ export function sourcesView(session) {
     if (at < 0) return load();
     const old = sources[at];
     if (old.schemaDigest !== source.schemaDigest && !source.configSchema) return load();
-    const whole = { configSchema: old.configSchema, credentialSchema: old.credentialSchema, ...source };
+    const kept = new Map((old.actions ?? []).map((action) => [action.id, action]));
+    const actions = source.actions?.map((action) => ({ ...kept.get(action.id), ...action }));
+    const whole = { configSchema: old.configSchema, credentialSchema: old.credentialSchema, ...source, actions };
+    // who was off when the list was read had no actions to tell schemas of
+    if (actions?.some(({ id }) => !kept.has(id))) load();
     sources = sources.with ? sources.with(at, whole) : sources.map((one, index) => (index === at ? whole : one));
     show();
   }
@@ -65,12 +71,13 @@ function sourcePanel(client, onState) {
   let dirty = false;
   const body = h("div", { class: "source-body" });
   const title = h("h3", {});
+  const actions = h("div", { class: "source-actions" });
   const badge = h("span", { class: "badge" });
   const problem = h("p", { class: "problem" });
   const news = h("p", { class: "news", role: "status", hidden: true });
   const toggle = h("input", { type: "checkbox", role: "switch", on: { change: switched } });
   const details = h("details", { on: { toggle: () => details.open && !form && draw() } }, h("summary", {}, "Settings"), news, body);
-  const element = h("li", { class: "card source" }, h("header", {}, toggle, title, badge), problem, details);
+  const element = h("li", { class: "card source" }, h("header", {}, toggle, title, badge), problem, details, actions);
 
   function update(next) {
     const before = source;
@@ -84,9 +91,20 @@ function sourcePanel(client, onState) {
     const why = next.error?.message ?? (next.status === "blocked" ? `needs ${blockers(next)}` : "");
     problem.textContent = why;
     problem.hidden = !why;
+    showActions(before);
     if (!form || !before || before.version === next.version) return;
     if (dirty) tellOfNews();
     else draw();
+  }
+
+  // Drawn anew only where there are others: what one is typing into them stays.
+  function showActions(before) {
+    const running = source.status === "active" || source.status === "failing";
+    const wanted = running ? (source.actions ?? []) : [];
+    const names = JSON.stringify(wanted);
+    if (before && names === actions.dataset.shown) return;
+    actions.dataset.shown = names;
+    clear(actions).append(...actionForms(client, source, wanted));
   }
 
   const blockers = ({ blockedBy }) => (Array.isArray(blockedBy) ? blockedBy.join(", ") : String(blockedBy?.sourceId ?? blockedBy ?? "another source"));
@@ -111,7 +129,13 @@ function sourcePanel(client, onState) {
         { novalidate: true, on: { submit: save } },
         nothing ? h("p", { class: "quiet-text" }, "This source has no settings.") : form.element,
         secretForm
-          ? h("fieldset", {}, h("legend", {}, "Credentials"), h("p", { class: "help" }, source.hasCredentials ? "Stored. Leave empty to keep them." : "None stored yet."), secretForm.element)
+          ? h(
+              "fieldset",
+              {},
+              h("legend", {}, "Credentials"),
+              h("p", { class: "help" }, source.hasCredentials ? "Stored; they never leave the server. Leave empty to keep them." : "None stored yet."),
+              secretForm.element,
+            )
           : "",
         nothing ? "" : h("p", { class: "buttons" }, h("button", { class: "primary", type: "submit" }, "Save"), h("button", { type: "button", on: { click: draw } }, "Reset")),
         h("p", { class: "quiet-text" }, `${source.sourceId} · version ${source.version}`),
@@ -144,6 +168,7 @@ function sourcePanel(client, onState) {
     const issues = error.data?.issues;
     if (error.code === VERSION_CONFLICT) {
       tellOfNews();
+      news.scrollIntoView({ block: "nearest" });
       toast("Not saved: another device has changed these settings meanwhile.", "error");
     } else if (issues && error.code === -32004) (secretForm ?? form).showIssues(issues);
     else if (issues) form.showIssues(issues);
@@ -156,7 +181,7 @@ function sourcePanel(client, onState) {
       const { sourceId } = source;
       onState(await (source.version > 0 ? client.call("source.patch", { sourceId, enabled }) : client.call("source.put", { sourceId, enabled, config: {} })));
     } catch (error) {
-      toggle.checked = !enabled;
+      toggle.checked = source.enabled;
       if (error.data?.issues) {
         details.open = true;
         if (!form) draw();

@@ -2,6 +2,7 @@
 
 import { h, reconcile, toast } from "../dom.js";
 import { card } from "./cards.js";
+import { glow } from "./feed.js";
 
 const KEY = "freya-push-watched";
 
@@ -22,6 +23,7 @@ export function watchView(session) {
   const entries = new Map();
 
   async function add(user) {
+    if (!user || entries.get(user)?.state) return;
     watched.add(user);
     keep();
     render();
@@ -29,7 +31,7 @@ export function watchView(session) {
       await client.watch(user);
     } catch (error) {
       drop(user);
-      toast(`${user}: ${error.message}`, "error");
+      toast(`${user} can't be watched: ${error.message}.`, "error");
     }
   }
 
@@ -48,7 +50,7 @@ export function watchView(session) {
     empty.hidden = watched.size > 0;
     const shown = [...watched].map((user) => {
       const old = entries.get(user);
-      const entry = old && old.state === feeds[user] ? old : { user, state: feeds[user], list: old?.list ?? h("ol", { class: "cards" }) };
+      const entry = old && old.state === feeds[user] ? old : { user, state: feeds[user], isFirst: !old?.state, list: old?.list ?? h("ol", { class: "cards" }), note: old?.note ?? h("p", { class: "empty" }) };
       entries.set(user, entry);
       return entry;
     });
@@ -57,14 +59,21 @@ export function watchView(session) {
 
   function column(entry, before) {
     const { changed, born } = reconcile(entry.list, entry.state?.items ?? [], (item) => item.id, (item) => h("li", {}, card(item)));
-    if (before) [...changed, ...born].forEach((one) => one.classList.add("changed"));
+    if (!entry.isFirst) [...changed, ...born].forEach(glow);
+    entry.note.hidden = (entry.state?.items.length ?? 0) > 0;
+    entry.note.textContent = entry.state ? "Nothing in this feed right now." : "Waiting for the feed…";
     if (before) return before;
     const close = h("button", { class: "quiet", type: "button", "aria-label": `Stop watching ${entry.user}`, on: { click: () => drop(entry.user) } }, "×");
-    return h("section", { class: "column", "aria-label": `Feed of ${entry.user}` }, h("header", {}, h("h2", {}, entry.user), close), entry.list);
+    return h("section", { class: "column", "aria-label": `Feed of ${entry.user}`, data: { user: entry.user } }, h("header", {}, h("h2", {}, entry.user), close), entry.note, entry.list);
   }
 
-  const stop = client.subscribe(render);
+  // "refused" is told by whoever asked; the rest comes from the server
+  const ended = ({ feed, reason }) => {
+    if (reason !== "refused" && watched.has(feed)) toast(`The feed of ${feed} has ended (${reason}).`, "error");
+    if (watched.has(feed)) drop(feed);
+  };
+  const stops = [client.subscribe(render), client.on("feed.closed", ended)];
   for (const user of watched) add(user);
   render();
-  return { element, close: stop };
+  return { element, close: () => stops.forEach((stop) => stop()) };
 }
