@@ -27,6 +27,11 @@ class Call(Generic[T]):
         self._answered = anyio.Event()
         self._answer: T | BaseException | None = None
 
+    @property
+    def done(self) -> bool:
+        """Whether it has its answer, or nobody waits for one."""
+        return self.cancelled or self._answered.is_set()
+
     def answer(self, answer: T | None) -> None:
         self._answer = answer
         self._answered.set()

@@ -118,6 +118,24 @@ async def test_an_aclose_that_is_cancelled_closes_the_sources_all_the_same(feed:
     assert feed.ids == []
 
 
+async def test_a_close_is_not_cut_short_by_the_end_of_the_tasks(
+    feed: Feed, scope: TaskScope, clock: TestClock
+) -> None:
+    class Slow(Pushing):
+        async def aclose(self) -> None:
+            await anyio.sleep(2)
+            await super().aclose()
+
+    source = Slow("a.slow")
+    await feed.add(source)
+    feed.remove("a.slow")
+    await clock.settle()
+    async with anyio.create_task_group() as group:
+        group.start_soon(scope.aclose)
+        await clock.advance(3)
+    assert source.closed == 1
+
+
 async def test_closing_from_within_a_change_is_safe(make_feed: MakeFeed, scope: TaskScope) -> None:
     feed = make_feed(on_change=lambda _: scope.start(feed.engine.aclose) and None)
     source, other = Fetching("a.source").showing(), Fetching("a.other")

@@ -629,6 +629,7 @@ async def test_saved_items_that_are_too_old_go_with_the_first_failure(feed: Feed
     source.item_calls[0].fail(Unreachable("gone"))
     await feed.clock.settle()
     assert feed.ids == []
+    assert not any(state.items for state in feed.states if state.errors)
 
 
 async def test_saved_items_are_shown_beside_a_source_that_cannot_be_built_while_they_are_young(

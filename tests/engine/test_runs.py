@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
+from asyncio import CancelledError, TimerHandle
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
 
@@ -206,6 +207,17 @@ async def test_a_source_that_asks_for_itself_in_every_answer_does_not_spin(feed:
     await feed.add(source)
     await feed.clock.advance(10)
     assert len(source.item_calls) <= 105
+
+
+async def test_a_source_whose_input_key_equals_nothing_is_not_asked_again_for_its_own_news(
+    feed: Feed,
+) -> None:
+    source = Both("a.source").showing()
+    source.key_script = lambda _: object()
+    source.context_script = lambda ctx: [source.known(len(source.context_calls))]
+    await feed.add(source)
+    await feed.clock.advance(10)
+    assert len(source.item_calls) == 1
 
 
 async def test_a_context_change_asks_only_dependents_whose_input_key_changed(feed: Feed) -> None:
@@ -561,6 +573,27 @@ async def test_the_timer_rings_only_for_what_is_due(feed: Feed) -> None:
     await feed.clock.advance(3600)
     done = feed.engine.statistics()
     assert done.wakes <= 2 * done.runs + 5
+
+
+class EarlyClock(TestClock):
+    """Rings half a millisecond early, as rounding may."""
+
+    def call_later(self, delay_s: float, fn: Callable[[], object]) -> TimerHandle:
+        return super().call_later(max(0.0, delay_s - 0.0005), fn)
+
+
+async def test_a_timer_that_rings_a_hair_early_does_its_work_and_does_not_spin(
+    clock: TestClock, scope: TaskScope
+) -> None:
+    feed = Feed(EarlyClock(), scope)
+    feed.engine.set_listening(True)
+    source = Fetching("a.source")
+    source.items_script = lambda ctx: [source.one(expires_at=ctx.time + timedelta(seconds=10))]
+    await feed.add(source)
+    await clock.advance(11)
+    assert feed.ids == []
+    assert feed.engine.statistics().wakes == 1
+    await feed.engine.aclose()
 
 
 async def test_no_task_is_left_when_every_source_has_answered(
