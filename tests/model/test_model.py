@@ -1,0 +1,44 @@
+"""Random walks beside the oracle. FREYA_MODEL_SEED replays one, FREYA_MODEL_STEPS makes it longer."""
+
+from __future__ import annotations
+
+import os
+from random import SystemRandom
+
+import pytest
+
+from server.push import PushOptions
+from server.session.options import SessionOptions
+from tests.model.walk import Walk
+from tests.push.conftest import World
+from tests.support.clock import TestClock
+
+WALKS = 4
+STEPS = int(os.environ.get("FREYA_MODEL_STEPS", "20000")) // WALKS
+LIMITS = PushOptions(
+    requests_per_s=1e6, request_burst=1_000_000, publishes_per_s=1e6, publish_burst=1_000_000
+)
+CALM = SessionOptions(
+    look_every_s=1e9, save_every_s=1e9, sweep_every_s=1e9, prune_every_s=1e9, idle_ttl_s=1e9
+)
+
+
+def seeds() -> list[int]:
+    """Four fixed ones, so that a change is not blamed for another's luck; one of the day's where asked."""
+    given = os.environ.get("FREYA_MODEL_SEED")
+    if given == "random":
+        return [SystemRandom().randrange(2**32) for _ in range(WALKS)]
+    return [int(given)] if given else list(range(1, WALKS + 1))
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("seed", seeds())
+async def test_every_connection_shows_its_sessions_state_at_its_cursor_and_converges(
+    slow_world: World, clock: TestClock, seed: int
+) -> None:
+    print(f"seed {seed}: FREYA_MODEL_SEED={seed} FREYA_MODEL_STEPS={STEPS * WALKS}")
+    walk = Walk(await slow_world.start(options=LIMITS, sessions=CALM), clock, seed)
+    for _ in range(STEPS):
+        await walk.step()
+    await walk.settle()
+    assert walk.oracle.frames > STEPS / 20
