@@ -116,7 +116,10 @@ class CalendarSource(FeedSource):
 
 
 def _in_order(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    return tuple(sorted(entries, key=lambda entry: (entry.event.start, entry.event.end, entry.local_id)))
+    def place(entry: Entry) -> tuple[datetime, datetime, str, str]:
+        return entry.event.start, entry.event.end, entry.event.title or "", entry.local_id
+
+    return tuple(sorted(entries, key=place))
 
 
 def _shown(entries: Sequence[Entry], window: Window) -> list[Entry]:

@@ -1,12 +1,13 @@
 """Sources that ask the outside world: in an engine, over the real upstream room, against loopback servers.
 
 `town` runs on the virtual clock. `real_town` runs in real time, from a date that never changes on: for what
-worker processes take part in, since the time they take is theirs.
+worker processes take part in, since the time they take is theirs. Its ways out serve all tests of a module,
+so that their worker processes need not start anew for each; a module that uses it names no virtual clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -39,8 +40,10 @@ from storage.loading import UserRows
 from storage.source_state import StateRow
 from tests.sources.conftest import ALICE, NoWrites
 from tests.support.clock import START, TestClock
+from tests.support.radicale import Radicale
+from tests.support.reaper import Reaper
 
-__all__ = ["BERLIN", "LONDON", "QUIET_S", "Street", "Town"]
+__all__ = ["BERLIN", "LONDON", "QUIET_S", "DatedClock", "Street", "Town", "open_town"]
 
 LONDON = (51.5072, -0.1276)
 BERLIN = (52.52, 13.405)
@@ -54,14 +57,18 @@ class DatedClock(SystemClock):
 
     def __init__(self, start: datetime = START) -> None:
         self._start = start
-        self._zero_s = monotonic()
+        self._hurried_s = 0.0
+        self._zero_s = self.monotonic()
 
     def now(self) -> datetime:
-        return self._start + timedelta(seconds=monotonic() - self._zero_s)
+        return self._start + timedelta(seconds=self.monotonic() - self._zero_s)
 
-    def shift(self, by: timedelta) -> None:
-        """Sets the wall clock forward."""
-        self._start += by
+    def monotonic(self) -> float:
+        return monotonic() + self._hurried_s
+
+    def hurry(self, seconds: float) -> None:
+        """Lets so much time have passed; timers that are set already do not notice."""
+        self._hurried_s += seconds
 
 
 class Changes:
@@ -188,12 +195,26 @@ class Town:
     upstreams: Upstreams
     options: SourceOptions = field(default_factory=SourceOptions)
     providers: Mapping[str, AnyProvider] = field(default_factory=dict[str, AnyProvider])
+    engines: list[FeedEngine] = field(default_factory=list[FeedEngine])
+
+    async def aclose(self) -> None:
+        for engine in self.engines:
+            await engine.aclose()
+        await self.tasks.aclose()
 
     def with_options(self, **urls: object) -> Town:
         """The same town with other services; its providers are new."""
         options = replace(self.options, **urls)
         providers = {provider.source_id: provider for provider in builtin_providers(options)}
         return replace(self, options=options, providers=providers)
+
+    @property
+    def worker_runs(self) -> int:
+        return self.upstreams.statistics().workers.runs
+
+    def from_day(self, noon: datetime) -> Town:
+        """The same town at another time; what has a clock of its own keeps it."""
+        return replace(self, clock=DatedClock(noon)).with_options()
 
     def street(self, user: str = ALICE, *, settings: UserConfig | None = None, rng: int = 1) -> Street:
         """A user who listens, with their settings, and no place yet."""
@@ -208,6 +229,7 @@ class Town:
             rng=Random(rng),
         )
         location = LocationSource(UserId(user), services)
+        self.engines.append(engine)
         engine.set_listening(True)
         engine.add(UserSource(settings or UserConfig()))
         engine.add(location)
@@ -215,12 +237,26 @@ class Town:
 
 
 @asynccontextmanager
-async def open_town(clock: Clock) -> AsyncGenerator[Town]:
-    options = UpstreamOptions(allow_private=True, client=ClientLimits(wait_s=0.0))
+async def open_town(clock: Clock, *, allow_private: bool = True) -> AsyncGenerator[Town]:
+    options = UpstreamOptions(allow_private=allow_private, client=ClientLimits(wait_s=0.0))
     async with create_task_group() as group, Upstreams.open(clock, options) as upstreams:
-        tasks = TaskScope(group)
-        yield Town(clock, tasks, upstreams).with_options()
-        await tasks.aclose()
+        town = Town(clock, TaskScope(group), upstreams).with_options()
+        yield town
+        await town.aclose()
+
+
+@pytest.fixture(scope="session")
+def radicale_process(reaper: Reaper) -> Iterator[Radicale]:
+    server = Radicale(reaper)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def radicale(radicale_process: Radicale) -> Radicale:
+    """A CalDAV server without any calendar."""
+    radicale_process.clear()
+    return radicale_process
 
 
 @pytest.fixture
@@ -229,7 +265,18 @@ async def town(clock: TestClock) -> AsyncGenerator[Town]:
         yield town
 
 
+@pytest.fixture(scope="module")
+async def real_upstreams() -> AsyncGenerator[tuple[Upstreams, DatedClock]]:
+    clock = DatedClock()
+    options = UpstreamOptions(allow_private=True, client=ClientLimits(wait_s=0.0))
+    async with Upstreams.open(clock, options) as upstreams:
+        yield upstreams, clock
+
+
 @pytest.fixture
-async def real_town() -> AsyncGenerator[Town]:
-    async with open_town(DatedClock()) as town:
+async def real_town(real_upstreams: tuple[Upstreams, DatedClock]) -> AsyncGenerator[Town]:
+    upstreams, clock = real_upstreams
+    async with create_task_group() as group:
+        town = Town(clock, TaskScope(group), upstreams).with_options()
         yield town
+        await town.aclose()
