@@ -97,7 +97,7 @@ async def test_who_saw_a_write_elsewhere_is_not_shown_what_was_before_it_while_i
         async with anyio.create_task_group() as group:
             group.start_soon(slow.open_in_turn)
             async with open_peer(second.address, second.token(), query=f"?since={feed.cursor}") as peer:
-                # What is shown here is what was seen there: nothing is sent again, least of all the old title.
+                # It shows what was seen there: nothing is sent again, least of all the old title.
                 delta = await peer.next("feed.delta")
                 assert delta["base"] == feed.cursor
                 assert "put" not in delta
