@@ -157,8 +157,10 @@ async def open_town(
             replica = Replica(number, environment, to_redis, folder)
             stack.callback(replica.close)
             town.replicas.append(replica)
+        # One first: where nothing has been compiled yet, three would compile everything at the same time.
+        await town.replicas[0].start()
         async with anyio.create_task_group() as starting:
-            for replica in town.replicas:
+            for replica in town.replicas[1:]:
                 starting.start_soon(replica.start)
         town.balancer = await stack.enter_async_context(open_proxy(town.any_port))
         yield town
