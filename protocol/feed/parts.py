@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias, cast, get_args
 
 import orjson
@@ -158,7 +159,15 @@ class ContextEntry:
 
 def context_key_bytes(key: Sequence[ContextPart]) -> bytes:
     """The canonical JSON of a key. Raises ValueError for what is no key."""
+    if all(type(part) is str for part in key):
+        return _text_key(tuple(key))
     return orjson.dumps(_frozen_key(key), option=orjson.OPT_SORT_KEYS)
+
+
+# The few keys that are looked up in every compilation. Texts alone: 1, 1.0 and True are one key to a cache.
+@lru_cache(maxsize=4096)
+def _text_key(key: tuple[ContextPart, ...]) -> bytes:
+    return b"%b" % orjson.dumps(_frozen_key(key), option=orjson.OPT_SORT_KEYS)
 
 
 def _frozen_key(key: Sequence[ContextPart]) -> ContextKey:

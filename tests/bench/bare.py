@@ -26,13 +26,12 @@ _ITEMS = 8
 class Socket(asyncio.Protocol):
     """One client, and what is the least to be known of its feed."""
 
-    __slots__ = ("at", "cursor", "items", "transport")
+    __slots__ = ("_sockets", "cursor", "items", "transport")
 
     def __init__(self, sockets: list[Socket]) -> None:
         self.cursor = 0
         self.items: list[dict[str, object]] = []
-        self.at = 0.0
-        sockets.append(self)
+        self._sockets = sockets
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -40,6 +39,11 @@ class Socket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if data.startswith(b"GET "):
             self.transport.write(_ANSWER + frame(b'{"method":"feed.snapshot"}'))
+            self._sockets.append(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self in self._sockets:
+            self._sockets.remove(self)
 
 
 def frame(payload: bytes) -> bytes:

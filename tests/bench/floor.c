@@ -60,7 +60,12 @@ static void come_in(int epoll, int listener) {
 static void hear(int fd) {
     char heard[4096];
     ssize_t size = recv(fd, heard, sizeof heard, 0);
-    if (size == 0) { close(fd); return; }
+    if (size <= 0) {
+        for (int client = 0; client < count; client++)
+            if (clients[client] == fd) clients[client] = clients[--count];
+        close(fd);
+        return;
+    }
     if (size > 4 && memcmp(heard, "GET ", 4) == 0) {
         send(fd, ANSWER, sizeof ANSWER - 1, MSG_NOSIGNAL);
         clients[count++] = fd;
