@@ -4,6 +4,7 @@
 #   make run     the server on 127.0.0.1:8080, with its own PostgreSQL
 #   make test    format, lint, types, tests
 #   make chaos   replicas, faults and an oracle, for five minutes: ARGS="--minutes 60 --seed 7"
+#   make browser Debian's Chromium, for the dashboard's tests (make test tries it too)
 #   make fmt     format, and fix what the linter can
 #   make load    the load driver: make load ARGS="fanout --connections 1000 --rate 10"
 #   make bench   every figure of docs/performance.md, each beside what it is compared with
@@ -21,7 +22,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 UV := $(VENV)/lock-tools/bin/uv
 
-.PHONY: help setup run test chaos lock fmt clean
+.PHONY: model help setup run test chaos lock fmt clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -46,6 +47,11 @@ test: setup
 # Three replicas, a PostgreSQL and a Redis, and everything that can go wrong between them. Prints its seeds.
 chaos: setup
 	$(BIN)/python -m tests.faults $(ARGS)
+
+# Random walks of a million steps over sessions and connections, beside the oracle; seeds are printed.
+model: setup
+	FREYA_MODEL_STEPS=$(or $(STEPS),1000000) FREYA_MODEL_SEED=$(or $(SEED),random) \
+	$(BIN)/python -m pytest tests/model -q -s -n logical --maxprocesses 4 $(ARGS)
 
 fmt: setup
 	$(BIN)/ruff format .
