@@ -4,7 +4,7 @@
 #   make run     the server on 127.0.0.1:8080, with its own PostgreSQL
 #   make test    format, lint, types, tests
 #   make chaos   replicas, faults and an oracle, for five minutes: ARGS="--minutes 60 --seed 7"
-#   make browser Debian's Chromium, for the dashboard's tests (make test tries it too)
+#   make browser Debian's Chromium, for the dashboard's tests (make test tries, too)
 #   make fmt     format, and fix what the linter can
 #   make load    the load driver: make load ARGS="fanout --connections 1000 --rate 10"
 #   make bench   every figure of docs/performance.md, each beside what it is compared with
@@ -38,11 +38,15 @@ run: setup
 	$(BIN)/python -m server serve $(ARGS)
 
 # Each of pytest's workers has a PostgreSQL and a Redis of its own. Arguments: make test ARGS="-k resume"
-test: setup
+test: setup browser
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
+
+# Installs it where root and apt are; else, and where that fails, the dashboard's tests are skipped and say so.
+browser:
+	@sh tools/browser.sh
 
 # Three replicas, a PostgreSQL and a Redis, and everything that can go wrong between them. Prints its seeds.
 chaos: setup

@@ -167,6 +167,7 @@ function controlFor(schema, value, context) {
   if (choices) return choice(choices, value, schema, context);
   if (schema.type === "boolean") return toggle(value ?? schema.default ?? false);
   if (schema.type === "integer" || schema.type === "number") return number(schema, value);
+  if (schema.type === "string" && schema.format === "date-time") return dateTime(value);
   if (schema.type === "string" || schema.type === undefined && context.secret) return text(schema, value, context);
   if (schema.type === "array") {
     const items = resolve(schema.items ?? {}, context.root);
@@ -205,6 +206,16 @@ function text(schema, value, context) {
   const types = { password: "password", email: "email", date: "date", time: "time" };
   const input = long && !hidden ? h("textarea", { rows: 4, ...props }) : h("input", { type: hidden ? "password" : (types[schema.format] ?? "text"), ...props });
   return { element: input, requirable: !hidden, read: () => (input.value === "" ? undefined : input.value) };
+}
+
+// Entered in the time zone of whoever sits here, sent with its offset.
+function dateTime(value) {
+  const input = h("input", { type: "datetime-local", value: value === undefined || value === null ? "" : localText(new Date(value)) });
+  return { element: input, requirable: true, read: () => (input.value === "" ? undefined : new Date(input.value).toISOString()) };
+}
+
+function localText(date) {
+  return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
 
 function checkboxes(choices, value) {

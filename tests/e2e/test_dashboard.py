@@ -10,13 +10,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, cast
+from zoneinfo import ZoneInfo
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from playwright.sync_api import Browser, Locator, expect, sync_playwright
 
 from protocol.client import LiveFeed
-from tests.e2e.conftest import token
+from protocol.ids import UserId
+from server.keys import token_keys
+from server.settings import Settings
+from server.tokens import mint
 from tests.e2e.page import Viewer, ask, viewing
 from tests.e2e.showcase import showcase
 from tests.support.browser import chromium
@@ -25,7 +29,7 @@ from tests.support.ports import free_port
 from tests.support.programs import ROOT, Server, serving
 from tests.support.proxy import open_proxy
 
-EVERYTHING = ("--scope", "admin", "--scope", "feed:watch", "--scope", "item:publish")
+EVERYTHING = ("admin", "feed:watch", "item:publish")
 SETTINGS = {"FREYA_SYNTHETIC": "1", "FREYA_JWT_LEEWAY_S": "0"}
 
 
@@ -97,6 +101,12 @@ def place(server: Server) -> str:
     return server.place
 
 
+def token(house: Path, user: str, *scopes: str, ttl_s: float = 3600) -> str:
+    """As `freya token` makes it."""
+    keys = token_keys(Settings.load(data_dir=house))
+    return mint(keys, UserId(user), now=datetime.now(UTC), ttl_s=ttl_s, scopes=scopes)
+
+
 def card(viewer: Viewer, title: str) -> Locator:
     return viewer.page.locator("article.card").filter(has_text=title)
 
@@ -166,11 +176,13 @@ def test_reminders_are_made_completed_and_items_dismissed(browser: Browser, hous
         viewer.sign_in(place, token(house, "cleo"))
         viewer.show("sources")
         source = viewer.source("Reminders")
-        source.get_by_text("Create a reminder").click()
+        source.get_by_text("New reminder").click()
         source.get_by_role("button", name="Do it").click()
         expect(source.locator("[aria-invalid]").first).to_be_focused()
         source.get_by_label("Title").fill("Water the plants")
-        source.get_by_label("Due").first.fill((datetime.now(UTC) + timedelta(minutes=30)).isoformat())
+        # the browser's clock is London's
+        due = datetime.now(ZoneInfo("Europe/London")) + timedelta(minutes=30)
+        source.get_by_label("Due").first.fill(due.strftime("%Y-%m-%dT%H:%M"))
         source.get_by_role("button", name="Do it").click()
         expect(viewer.page.locator(".toast")).to_contain_text("done")
         viewer.show("feed")
@@ -186,7 +198,7 @@ def test_reminders_are_made_completed_and_items_dismissed(browser: Browser, hous
 def test_changed_cards_glow_and_others_stay_untouched(
     browser: Browser, house: Path, place: str, portal: BlockingPortal
 ) -> None:
-    backend = token(house, "backend", "--scope", "item:publish")
+    backend = token(house, "backend", "item:publish")
 
     def publish(title: str) -> None:
         item = {"id": "door", "type": "message", "data": {"title": title, "url": "javascript:alert(1)"}}
@@ -222,7 +234,10 @@ def test_a_restart_is_survived_without_a_reload_and_resumed(browser: Browser, ho
         assert "live, server is leaving" in cast("list[str]", viewer.page.evaluate("said"))
         assert viewer.page.locator("article.card").all_inner_texts() == cards, "what was there stays there"
         viewer.picture("reconnecting")
-        with serving(*arguments):
+        # Sources are waited for, however slow the machine: the feed is then what it was.
+        with serving(*arguments, settings={"FREYA_RESUME_WAIT_S": "15"}):
+            # The waits have grown meanwhile; the network's return cuts them short.
+            viewer.page.evaluate("dispatchEvent(new Event('online'))")
             viewer.expect_status("live")
             assert viewer.page.evaluate("window.neverReloaded") is True
             viewer.show("inspector")
@@ -248,7 +263,7 @@ def test_a_dead_link_is_noticed_offline_and_live_again_as_soon_as_it_is_online(
 
 def test_an_expired_token_leads_to_the_sign_in(browser: Browser, house: Path, place: str) -> None:
     with viewing(browser) as viewer:
-        viewer.page.goto(f"http://{place}/#token={token(house, 'gus', '--ttl', '2s')}")
+        viewer.page.goto(f"http://{place}/#token={token(house, 'gus', ttl_s=2)}")
         expect(viewer.page.get_by_role("alert")).to_contain_text("expired")
         viewer.picture("expired")
         viewer.page.get_by_label("Token").fill(token(house, "gus"))
@@ -280,7 +295,7 @@ def test_the_operator_sees_figures_move_and_watches_others(
 ) -> None:
     key = token(house, "ops", *EVERYTHING)
     item = {"id": "1", "type": "message", "data": {"title": "For Ida alone"}}
-    ask(portal, place, key, lambda feed: feed.publish("ida", [item]))
+    ask(portal, place, key, lambda feed: feed.publish(["ida", "joe"], [item]))
     with viewing(browser) as viewer:
         viewer.sign_in(place, key)
         viewer.show("operations")
@@ -336,23 +351,46 @@ def test_every_view_can_be_read_by_everybody(
     look: Literal["light", "dark", "phone"], browser: Browser, house: Path, place: str, portal: BlockingPortal
 ) -> None:
     """axe-core finds nothing serious, nothing is wider than a phone, and a picture of each view is kept."""
-    axe = (npm_modules(ROOT / "tests" / "js") / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+    axe, without = _axe()
     user = f"lea-{look}"
     key = token(house, user, *EVERYTHING)
-    ask(portal, place, key, lambda feed: feed.publish([user, "mia"], showcase(datetime.now(UTC))))
+    ask(portal, place, key, lambda feed: _furnish(feed, user))
     with viewing(browser, scheme="dark" if look == "dark" else "light", phone=look == "phone") as viewer:
         viewer.sign_in(place, key)
         ground = viewer.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 200) == (look == "dark")
         expect(card(viewer, "Design review")).to_be_visible()
-        viewer.page.evaluate(f"{axe}; null")
+        if axe:
+            viewer.page.evaluate(f"{axe}; null")
         for view in ("feed", "sources", "watch", "operations", "inspector"):
             viewer.show(view)
             _fill(viewer, view)
             viewer.picture(f"{look}-{view}")
-            assert _serious(viewer) == [], view
+            if axe:
+                assert _serious(viewer) == [], view
             wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
             assert viewer.page.evaluate(wide), f"{view} is wider than the window"
+    if not axe:
+        pytest.skip(f"all is well but for what axe-core would find: {without}")
+
+
+def _axe() -> tuple[str, str]:
+    """axe-core's text, or none and why."""
+    try:
+        modules = npm_modules(ROOT / "tests" / "js")
+    except pytest.skip.Exception as missing:
+        return "", str(missing)
+    return (modules / "axe-core" / "axe.min.js").read_text(encoding="utf-8"), ""
+
+
+async def _furnish(feed: LiveFeed, user: str) -> None:
+    """A feed to look at, somewhere where it is late morning: at night a feed shows less."""
+    now = datetime.now(UTC)
+    east = 11 - now.hour  # the names of these zones count to the west
+    await feed.put_source("freya.user", config={"timeZone": f"Etc/GMT{-east:+d}" if east else "UTC"})
+    await feed.publish([user, "mia"], showcase(now))
+    due = (now + timedelta(minutes=30)).isoformat()
+    await feed.execute("freya.reminders", "create-reminder", {"title": "Water the plants", "dueAt": due})
 
 
 def _fill(viewer: Viewer, view: str) -> None:
