@@ -3,6 +3,7 @@
 #   make setup   .venv with everything pinned in requirements.lock
 #   make run     the server on 127.0.0.1:8080, with its own PostgreSQL
 #   make test    format, lint, types, tests
+#   make model   a million random steps over sessions and connections: STEPS=100000 SEED=7
 #   make chaos   replicas, faults and an oracle, for five minutes: ARGS="--minutes 60 --seed 7"
 #   make browser Debian's Chromium, for the dashboard's tests (make test tries, too)
 #   make fmt     format, and fix what the linter can
