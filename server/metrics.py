@@ -251,6 +251,7 @@ CATALOGUE: tuple[tuple[str, Sequence[Figure[Never]]], ...] = (
     ("Database", _POOL),
     ("Process", _LOOP),
     ("Keys", _KEYS),
+    ("Enhancement", _ENHANCEMENT),
 )
 """All figures under the headings of their rooms. Each is read with its own room's statistics."""
 
