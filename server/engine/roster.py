@@ -204,6 +204,8 @@ class Roster:
             runner.start()
         elif runner.source.reconsiders:
             self.reconsider(slot, runner)
+            if slot.due is not None:  # it asked for itself, and would for ever
+                slot.begun_at = self.clock.monotonic()
 
     # What is held
 

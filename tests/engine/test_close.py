@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from server.engine import TaskScope
+from server.engine import Processed, TaskScope
 from tests.engine.conftest import Feed, MakeFeed
 from tests.engine.sources import Both, Fetching, Pushing
 from tests.support.clock import TestClock
@@ -165,3 +165,35 @@ async def test_listening_removing_and_failing_after_the_end_do_nothing(feed: Fee
     feed.engine.set_listening(True)
     feed.remove("a.source")
     assert source.closed == 1
+
+
+async def test_an_engine_that_ends_in_the_middle_of_a_post_processor_shows_nothing_more(
+    make_feed: MakeFeed, scope: TaskScope
+) -> None:
+    class Slow:
+        name = "p.slow"
+
+        async def __call__(self, _items: object, _ctx: object) -> Processed:
+            await anyio.sleep(1)
+            return Processed()
+
+    feed = make_feed(processors=[Slow()])
+    source = Pushing("a.source")
+    await feed.add(source)
+    source.handle.push_items([source.one()])
+    await feed.engine.aclose()
+    await feed.clock.advance(5)
+    assert feed.states == []
+    assert scope.count == 0
+
+
+async def test_a_refresh_that_is_cancelled_leaves_the_calls_to_go_on(feed: Feed) -> None:
+    source = Fetching("a.source")
+    await feed.add(source)
+    async with anyio.create_task_group() as group:
+        group.start_soon(feed.engine.refresh)
+        await feed.clock.settle()
+        group.cancel_scope.cancel()
+    source.item_calls[0].answer([source.one()])
+    await feed.clock.settle()
+    assert feed.ids == ["a.source/1"]

@@ -714,3 +714,29 @@ async def test_a_source_is_a_source_without_any_method(feed: Feed) -> None:
     assert feed.is_("a.least") == "active"
     assert feed.engine.source(SourceId("a.least")) is least
     assert least.actions() == ()
+
+
+async def test_what_an_earlier_instance_reported_is_shown_but_not_saved_as_the_new_ones(feed: Feed) -> None:
+    await feed.add(Fetching("a.source").showing("old"))
+    assert not feed.engine.is_inheriting
+    new = Fetching("a.source")
+    feed.swap(new)
+    await feed.clock.settle()
+    assert feed.engine.is_inheriting
+    assert feed.engine.save() == {}
+    new.item_calls[0].answer([new.one(value="new")])
+    await feed.clock.settle()
+    assert not feed.engine.is_inheriting
+    assert [item.data["value"] for item in feed.engine.save()[SourceId("a.source")].items] == ["new"]
+
+
+async def test_several_changes_in_one_step_are_told_once(feed: Feed) -> None:
+    with feed.engine.step():
+        feed.engine.add(Pushing("a.one"))
+        other = Pushing("a.other")
+        feed.engine.add(other)
+        other.handle.push_items([other.one()])
+        assert feed.states == []
+    assert len(feed.states) == 1
+    assert feed.ids == ["a.other/1"]
+    assert feed.causes[0].source_id == "a.one"

@@ -133,6 +133,25 @@ async def test_a_next_change_in_the_past_does_not_spin(feed: Feed) -> None:
     assert 9 <= source.asked <= 10
 
 
+async def test_a_source_that_asks_for_itself_in_every_reconsider_does_not_hold_the_event_loop(
+    feed: Feed,
+) -> None:
+    class Selfish(Pushing):
+        asked = 0
+
+        def reconsider(self, ctx: Context) -> Answer | None:
+            self.asked += 1
+            self.handle.request_refresh()
+            return None
+
+    source = Selfish("a.selfish")
+    await feed.add(source)
+    source.handle.request_refresh()
+    assert source.asked == 1
+    await feed.clock.advance(1)
+    assert 5 <= source.asked <= 12
+
+
 async def test_an_engine_has_at_most_one_timer(feed: Feed) -> None:
     timers: list[object] = []
     real = feed.clock.call_later
