@@ -299,8 +299,9 @@ export class FreyaClient {
       case "feed.closed":
         if (this.#following.unwatch(params.feed)) this.#publish();
         break;
+      case "server.status":
       case "connection.beat": {
-        const degraded = params.degraded ?? null;
+        const degraded = params.degraded?.length ? params.degraded : null;
         if (JSON.stringify(degraded) !== JSON.stringify(this.#snapshot.degraded)) this.#publish({ degraded });
         break;
       }

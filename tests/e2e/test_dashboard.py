@@ -163,6 +163,10 @@ def test_a_patch_through_the_form_is_followed_by_another_browser(
         zone.fill("Europe/Rome")
         laptop.source("You").get_by_role("button", name="Save").click()
         expect(phone.source("You").locator(".news")).to_contain_text("changed on another device")
+        phone.source("You").get_by_role("button", name="Save").click()
+        expect(phone.page.locator(".toast.error")).to_contain_text("Not saved")
+        expect(zone).to_have_value("Europe/Rome")
+        phone.picture("phone-conflict")
         phone.source("You").get_by_role("button", name="Show the new settings").click()
         expect(phone.source("You").get_by_label("Time zone")).to_have_value("Europe/Rome")
 
@@ -193,6 +197,24 @@ def test_reminders_are_made_completed_and_items_dismissed(browser: Browser, hous
         greeting.get_by_role("button", name="Dismiss").press("Enter")
         expect(greeting).to_have_count(0)
         expect(viewer.page.locator(".dismiss:focus")).to_have_count(1)
+
+
+def test_a_source_that_fails_is_told_where_its_items_would_be(
+    browser: Browser, house: Path, place: str, portal: BlockingPortal
+) -> None:
+    key = token(house, "bob")
+    with viewing(browser) as viewer:
+        viewer.sign_in(place, key)
+        config = {"feeds": [f"http://127.0.0.1:{free_port()}/feed.xml"]}
+        ask(portal, place, key, lambda feed: feed.put_source("freya.news", config=config))
+        expect(viewer.page.locator(".errors")).to_contain_text("freya.news")
+        viewer.picture("source-error")
+        viewer.page.locator(".errors").get_by_role("link", name="Settings").click()
+        expect(viewer.source("News").locator(".badge")).to_have_text("failing")
+        ask(portal, place, key, lambda feed: feed.patch_source("freya.news", enabled=False))
+        expect(viewer.source("News").locator(".badge")).to_have_text("off")
+        viewer.show("feed")
+        expect(viewer.page.locator(".errors .problem")).to_have_count(0)
 
 
 def test_changed_cards_glow_and_others_stay_untouched(

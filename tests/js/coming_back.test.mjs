@@ -305,11 +305,15 @@ test("a server that drains says so; its 1001 is followed at once", async () => {
   assert.equal(client.getSnapshot().draining, false);
 });
 
-test("what the server is without is told with the beat", async () => {
+test("what the server is without is told with the beat, and to operators at once", async () => {
   const { socket, client } = await beginLive();
   await socket().say("connection.beat", { at: "2026-03-01T12:00:25Z", degraded: ["redis"] });
   assert.deepEqual(client.getSnapshot().degraded, ["redis"]);
   await socket().say("connection.beat", { at: "2026-03-01T12:00:50Z" });
+  assert.equal(client.getSnapshot().degraded, null);
+  await socket().say("server.status", { degraded: ["postgresql"], since: "2026-03-01T12:00:51Z" });
+  assert.deepEqual(client.getSnapshot().degraded, ["postgresql"]);
+  await socket().say("server.status", { degraded: [] });
   assert.equal(client.getSnapshot().degraded, null);
 });
 

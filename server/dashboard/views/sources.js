@@ -67,6 +67,7 @@ export function sourcesView(session) {
 function sourcePanel(client, onState) {
   let source = null;
   let form = null;
+  let drawn = null; // the state that the form was drawn from: what one edits is a change of that one
   let secretForm = null;
   let dirty = false;
   const body = h("div", { class: "source-body" });
@@ -117,6 +118,7 @@ function sourcePanel(client, onState) {
 
   function draw() {
     dirty = false;
+    drawn = source;
     news.hidden = true;
     const onInput = () => (dirty = true);
     form = schemaForm(source.configSchema ?? { type: "object" }, source.config ?? {}, { onInput });
@@ -151,10 +153,10 @@ function sourcePanel(client, onState) {
       const config = form.read();
       const credentials = secretForm?.read() ?? {};
       const given = Object.keys(credentials).length ? { credentials } : {};
-      const exists = source.version > 0;
-      const state = exists
-        ? await client.call("source.patch", { sourceId: source.sourceId, config: mergePatch(source.config ?? {}, config), ifVersion: source.version, ...given })
-        : await client.call("source.put", { sourceId: source.sourceId, enabled: true, config, ifVersion: 0, ...given });
+      const { sourceId, version } = drawn;
+      const state = version
+        ? await client.call("source.patch", { sourceId, config: mergePatch(drawn.config ?? {}, config), ifVersion: version, ...given })
+        : await client.call("source.put", { sourceId, enabled: true, config, ifVersion: 0, ...given });
       dirty = false;
       onState(state);
       draw();
