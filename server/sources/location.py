@@ -140,7 +140,8 @@ class LocationSource(StoredSource):
         self._user = user
         self._services = services
         self._fix: Fix | None = None
-        self._turn = Lock()
+        # Made with the first report: most users' phones are silent, and a lock is 800 bytes.
+        self._turn: Lock | None = None
         self._waiting: list[_Report] = []
 
     @property
@@ -178,6 +179,7 @@ class LocationSource(StoredSource):
         """
         report = _Report(fix)
         self._waiting.append(report)
+        self._turn = self._turn or Lock()
         try:
             async with self._turn:
                 if report.accepted is None and report.failure is None:
