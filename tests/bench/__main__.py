@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from statistics import median
 from time import sleep
-from typing import Final
+from typing import Final, TypeAlias
 
 from server.sources.synthetic import SYNTHETIC_ID
 from tests.bench.baselines import bare_loop, c_loop, compiler
@@ -22,6 +22,8 @@ from tests.load.target import Place, cost_of, own_server
 
 __all__ = ["main"]
 
+_Cpu: TypeAlias = tuple[float, float]
+"""Microseconds of CPU for each message, and of them in user space."""
 _FRAME: Final = 512
 _WARM_S = 1.0
 
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def fan_out(figures: Figures, scale: float) -> None:
     """One feed to 1,000 sockets, 512 B."""
-    count, rate, turns = int(1000 * scale), 20.0, 5 if scale == 1 else 1
+    count, rate, turns = int(1000 * scale), 20.0, 3 if scale == 1 else 1
     counted = Plan(connections=count, counts_only=True)
     with own_server() as ours, bare_loop("fanout", str(rate), str(_FRAME)) as bare:
         config = {"items": 8, "bytes": 170, "ratePerS": rate}
@@ -64,14 +66,14 @@ def fan_out(figures: Figures, scale: float) -> None:
             in_c = c_loop(str(rate), str(_FRAME)) if compiler() else None
             floor = None if in_c is None else in_c.__enter__()
             try:
-                found = [
-                    (
-                        _per_delivery(ours, watching, 5 * scale),
-                        _per_delivery(bare, counted, 5 * scale),
-                        (0.0, 0.0) if floor is None else _per_delivery(floor, counted, 5 * scale),
-                    )
-                    for _ in range(turns)
-                ]
+                found: list[tuple[_Cpu, _Cpu, _Cpu]] = []
+                for _ in range(turns):
+                    a = _per_delivery(ours, watching, 5 * scale)
+                    b = _per_delivery(bare, counted, 5 * scale)
+                    c = (0.0, 0.0) if floor is None else _per_delivery(floor, counted, 5 * scale)
+                    found.append((a, b, c))
+                    sys.stdout.write(f"  Freya {a[0]:.1f} us, bare loop {b[0]:.1f} us, C {c[0]:.1f} us\n")
+                    sys.stdout.flush()
             finally:
                 if in_c is not None:
                     in_c.__exit__(None, None, None)
@@ -194,7 +196,7 @@ BENCHMARKS: Final[dict[str, Callable[[Figures, float], None]]] = {
 }
 
 
-def _per_delivery(place: Place, plan: Plan, seconds: float) -> tuple[float, float]:
+def _per_delivery(place: Place, plan: Plan, seconds: float) -> _Cpu:
     """Microseconds of CPU, and of it in user space, for each message that a client received whole."""
     with fleet(place, plan, _silent) as clients:
         clients.connect()
@@ -202,7 +204,7 @@ def _per_delivery(place: Place, plan: Plan, seconds: float) -> tuple[float, floa
         return _cost(place, clients, seconds)
 
 
-def _cost(place: Place, clients: Fleet, seconds: float) -> tuple[float, float]:
+def _cost(place: Place, clients: Fleet, seconds: float) -> _Cpu:
     assert place.pid is not None
     began, before = cost_of(place.pid), clients.figures()
     sleep(seconds)
