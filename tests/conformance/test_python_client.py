@@ -6,6 +6,7 @@ from typing import Any
 from protocol.client.view import FeedView
 from protocol.closing import NextStep
 from protocol.delta import diff
+from protocol.errors import error_from_wire
 from protocol.feed import ContextEntry, FeedItem, FeedState, Group, SourceError
 from protocol.frozen import JsonObject
 from protocol.reconnect import End, ReconnectPolicy
@@ -95,3 +96,10 @@ def test_an_end_leads_to_the_advice_of_the_table(case: dict[str, Any]) -> None:
         decision = policy.ended(End(end["code"], end["reason"]), lived_s=0.0)
         advised = {"action": ACTIONS[decision.step], "delayMs": round(decision.delay_s * 1000)}
         assert advised == end["expect"]
+
+
+@cases("error_objects.json")
+def test_an_error_of_any_code_is_understood(case: dict[str, Any]) -> None:
+    error = error_from_wire(case["error"])
+    assert (error.code, error.temporary) == (case["error"]["code"], case["temporary"])
+    assert error.wire()["data"] == case["error"]["data"]

@@ -9,7 +9,10 @@ from tests.push.peers import Peer, open_peer
 
 @cases("errors.json")
 async def test_a_bad_frame_gets_the_error_of_the_table(server: Server, case: dict[str, Any]) -> None:
-    async with open_peer(server.address, server.token(ALICE)) as peer:
+    async with open_peer(server.address, server.token(ALICE, *case.get("scopes", ()))) as peer:
+        for frame in case.get("first", ()):
+            await peer.ws.send(frame)
+            await peer.pick(lambda message: "method" not in message)
         await peer.ws.send(case["send"])
         answer = await peer.pick(lambda message: "method" not in message)
         assert (answer["id"], answer["error"]["code"]) == (case["id"], case["error"])

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { advice, applyDelta, canonical, DeltaError, fromSnapshot } from "../../protocol/js/index.js";
+import { advice, applyDelta, canonical, DeltaError, fromSnapshot, RpcError } from "../../protocol/js/index.js";
 
 const cases = (file) => JSON.parse(readFileSync(new URL(file, import.meta.url), "utf8"));
 
@@ -41,6 +41,15 @@ for (const { name, random, ends } of cases("close_codes.json")) {
       failures += 1;
       if (code === 4401) refusals += 1;
     }
+  });
+}
+
+for (const { name, error, temporary } of cases("error_objects.json")) {
+  test(`errors: ${name}`, () => {
+    const raised = new RpcError(error);
+    assert.equal(raised.code, error.code);
+    assert.equal(raised.temporary, temporary);
+    assert.deepEqual(raised.data, error.data);
   });
 }
 
