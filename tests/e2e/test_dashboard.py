@@ -257,7 +257,7 @@ def test_a_restart_is_survived_without_a_reload_and_resumed(browser: Browser, ho
         assert viewer.page.locator("article.card").all_inner_texts() == cards, "what was there stays there"
         viewer.picture("reconnecting")
         # Sources are waited for, however slow the machine: the feed is then what it was.
-        with serving(*arguments, settings={"FREYA_RESUME_WAIT_S": "15"}):
+        with serving(*arguments, settings={"FREYA_RESUME_WAIT_S": "10"}):
             # The waits have grown meanwhile; the network's return cuts them short.
             viewer.page.evaluate("dispatchEvent(new Event('online'))")
             viewer.expect_status("live")

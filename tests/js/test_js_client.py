@@ -44,7 +44,8 @@ def test_the_type_declarations_compile_and_hold_for_who_uses_them() -> None:
 
 def test_it_resumes_with_a_real_server_over_a_restart_and_a_hidden_page(data_dir: Path) -> None:
     """The steps are in `live.mjs`; it asks for a restart and for words of the server line by line."""
-    settings = {"FREYA_DATA_DIR": str(data_dir)}
+    # Sources are waited for, however slow the machine: the feed is then what it was.
+    settings = {"FREYA_DATA_DIR": str(data_dir), "FREYA_RESUME_WAIT_S": "10"}
     with serving(settings=settings) as server:
         port = server.place.split(":")[1]
         client = subprocess.Popen(
