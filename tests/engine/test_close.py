@@ -173,7 +173,7 @@ async def test_an_engine_that_ends_in_the_middle_of_a_post_processor_shows_nothi
     class Slow:
         name = "p.slow"
 
-        async def __call__(self, _items: object, _ctx: object) -> Processed:
+        async def __call__(self, items: object, ctx: object) -> Processed:
             await anyio.sleep(1)
             return Processed()
 
