@@ -306,8 +306,6 @@ def test_two_thousand_items_are_shown_and_stay_live(
     with viewing(browser) as viewer:
         viewer.sign_in(place, key)
         viewer.page.wait_for_function("document.querySelectorAll('article.card').length >= 1990")
-        drawn = "document.querySelector('article.card[data-type=synthetic]')"
-        viewer.page.evaluate(f"window.first = {drawn}")
         expect(viewer.page.locator("li.changed").first).to_be_attached()
         viewer.picture("two-thousand")
 
