@@ -6,6 +6,7 @@
 #   make model   a million random steps over sessions and connections: STEPS=100000 SEED=7
 #   make chaos   replicas, faults and an oracle, for five minutes: ARGS="--minutes 60 --seed 7"
 #   make browser Debian's Chromium, for the dashboard's tests (make test tries, too)
+#   make fuzz    rubbish against the readers and a live server, for two minutes: ARGS="--minutes 10 --seed 7"
 #   make fmt     format, and fix what the linter can
 #   make load    the load driver: make load ARGS="fanout --connections 1000 --rate 10"
 #   make bench   every figure of docs/performance.md, each beside what it is compared with
@@ -23,7 +24,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 UV := $(VENV)/lock-tools/bin/uv
 
-.PHONY: model help setup run test chaos lock fmt clean
+.PHONY: model help setup run test chaos fuzz lock fmt clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -57,6 +58,10 @@ chaos: setup
 model: setup
 	FREYA_MODEL_STEPS=$(or $(STEPS),1000000) FREYA_MODEL_SEED=$(or $(SEED),random) \
 	$(BIN)/python -m pytest tests/model -q -s -n logical --maxprocesses 4 $(ARGS)
+
+# Prints its seed; what it finds is found again under the number that it names.
+fuzz: setup
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 fmt: setup
 	$(BIN)/ruff format .
