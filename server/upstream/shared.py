@@ -91,6 +91,15 @@ class Shared(Generic[K, V]):
             return _answer(entry, clock)
         return await self._flights.join(key, lambda: self._load(clock, key, load))
 
+    def peek(self, clock: Clock, key: K) -> V | None:
+        """The value of a key if there is a fresh one, without waiting and without loading."""
+        entry = self._entries.get(key)
+        if entry is None or entry.failure is not None or clock.monotonic() >= entry.until_s:
+            return None
+        self._entries.move_to_end(key)
+        self._hits += 1
+        return entry.value
+
     def forget(self, key: K) -> None:
         """Has the next caller load it anew."""
         entry = self._entries.pop(key, None)

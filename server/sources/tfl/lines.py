@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal, TypeAlias, get_args
 
 from protocol.feed import Signals
 
-__all__ = ["LINES", "LineId", "Severity", "distance_km", "line_of", "severity_of", "signals_of", "worst"]
+__all__ = [
+    "LINES",
+    "LineId",
+    "Severity",
+    "distance_km",
+    "line_of",
+    "nearest",
+    "severity_of",
+    "signals_of",
+    "worst",
+]
 
 LineId: TypeAlias = Literal[
     "bakerloo",
@@ -79,6 +89,17 @@ def worst(severities: Iterable[Severity]) -> Severity:
 def signals_of(severity: Severity) -> Signals:
     """How much it matters."""
     return _SIGNALS[severity]
+
+
+def nearest(place: tuple[float, float], others: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The nearest of some places (there must be one), taken on a flat map: across a city, the same."""
+    lat, lng = place
+    narrow = math.cos(math.radians(lat)) ** 2
+
+    def apart(other: tuple[float, float]) -> float:
+        return (other[0] - lat) ** 2 + narrow * (other[1] - lng) ** 2
+
+    return min(others, key=apart)
 
 
 def distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:

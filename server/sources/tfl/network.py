@@ -102,7 +102,18 @@ class TflNetwork:
     async def stations(self, services: Services, lines: Sequence[LineId]) -> dict[LineId, _Stations]:
         """Where the stations of these lines are; without those lines of which it is not to be had soon."""
         found: dict[LineId, _Stations] = {}
+        for line in lines:
+            places = self._stations.peek(services.clock, line)
+            if places is not None:
+                found[line] = places
+        missing = [line for line in lines if line not in found]
+        if missing:
+            await self._find_stations(services, missing, found)
+        return found
 
+    async def _find_stations(
+        self, services: Services, lines: Sequence[LineId], found: dict[LineId, _Stations]
+    ) -> None:
         async def find(line: LineId) -> None:
             try:
                 found[line] = await self._stations_of(services, line)
@@ -113,7 +124,6 @@ class TflNetwork:
             async with anyio.create_task_group() as group:
                 for line in lines:
                     group.start_soon(find, line)
-        return found
 
     async def _stations_of(self, services: Services, line: LineId) -> _Stations:
         async def load(_: object) -> _Stations:

@@ -17,7 +17,7 @@ from server.sources.item_types import TRANSIT_STATUS
 from server.sources.location import LOCATION_ID, last_fix
 from server.sources.provider import ConfigModel, FeedProvider
 from server.sources.services import Services, SourceOptions
-from server.sources.tfl.lines import LINES, LineId, distance_km, signals_of, worst
+from server.sources.tfl.lines import LINES, LineId, distance_km, nearest, signals_of, worst
 from server.sources.tfl.network import STATUS_FRESH_S, Disruption, TflNetwork
 from storage import source_configs
 from storage.database import WriteTx
@@ -128,7 +128,7 @@ class TflSource(FeedSource):
             return {}
         stations = await self._network.stations(self._services, [each.line for each in disruptions])
         return {
-            line: round(min(distance_km(place, station) for station in places), 1)
+            line: round(distance_km(place, nearest(place, places)), 1)
             for line, places in stations.items()
             if places
         }

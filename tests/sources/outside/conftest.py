@@ -31,7 +31,6 @@ from server.engine.tasks import TaskScope
 from server.sources.builtin import builtin_providers
 from server.sources.location import LOCATION_ID, LocationSource
 from server.sources.provider import AnyProvider
-from server.sources.registry import ProviderRegistry
 from server.sources.services import Services, SourceOptions
 from server.sources.user import UserConfig, UserSource
 from server.upstream.client import ClientLimits
@@ -225,7 +224,7 @@ class Town:
             tasks=self.tasks,
             on_change=changes.note,
             on_status=changes.note,
-            order=ProviderRegistry(self.providers.values()).order,
+            order=[SourceId(name) for name in self.providers],
             rng=Random(rng),
         )
         location = LocationSource(UserId(user), services)
