@@ -37,7 +37,7 @@ class Ranked(NamedTuple):
     """The size of what they added, encoded."""
 
 
-Steps: TypeAlias = Generator[Awaitable[object], object, Ranked]
+_Steps: TypeAlias = Generator[Awaitable[object], object, Ranked]
 
 
 def derive(
@@ -60,7 +60,7 @@ def derive(
         tasks.start(_drive, steps, awaited, clock, timeout_s, then, name="derive")
 
 
-def _steps(items: tuple[FeedItem, ...], ctx: Context, processors: Sequence[PostProcessor]) -> Steps:
+def _steps(items: tuple[FeedItem, ...], ctx: Context, processors: Sequence[PostProcessor]) -> _Steps:
     """All processors, one after another. Yields what must be awaited, and is sent what came of it."""
     ranking = Ranking(items)
     failures: list[Failed] = []
@@ -85,7 +85,7 @@ def _steps(items: tuple[FeedItem, ...], ctx: Context, processors: Sequence[PostP
 
 
 async def _drive(
-    steps: Steps, awaited: Awaitable[object], clock: Clock, timeout_s: float, then: Callable[[Ranked], None]
+    steps: _Steps, awaited: Awaitable[object], clock: Clock, timeout_s: float, then: Callable[[Ranked], None]
 ) -> None:
     while True:
         result, raised = await _outcome(awaited, clock, timeout_s)
