@@ -102,11 +102,13 @@ class TflNetwork:
     async def stations(self, services: Services, lines: Sequence[LineId]) -> dict[LineId, _Stations]:
         """Where the stations of these lines are; without those lines of which it is not to be had soon."""
         found: dict[LineId, _Stations] = {}
+        missing: list[LineId] = []
         for line in lines:
             places = self._stations.peek(services.clock, line)
-            if places is not None:
+            if places is None:
+                missing.append(line)
+            else:
                 found[line] = places
-        missing = [line for line in lines if line not in found]
         if missing:
             await self._find_stations(services, missing, found)
         return found
