@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def fan_out(figures: Figures, scale: float) -> None:
     """One feed to 1,000 sockets, 512 B."""
-    count, rate, turns = int(1000 * scale), 20.0, 3 if scale == 1 else 1
+    count, rate, turns = int(1000 * scale), 8.0, 3 if scale == 1 else 1
     counted = Plan(connections=count, counts_only=True)
     with own_server() as ours, bare_loop("fanout", str(rate), str(_FRAME)) as bare:
         config = {"items": 8, "bytes": 170, "ratePerS": rate}
