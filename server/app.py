@@ -49,6 +49,7 @@ from server.sources.services import Services, UserWrites
 from server.sources.time_of_day import TimeOfDay
 from server.tokens import TokenKeys, TokenVerifier
 from server.tokens.jwks import PublishedKeys
+from server.upstream.upstreams import Upstreams
 from storage.credentials import KeyRing
 from storage.database import Database
 from storage.embedded import EmbeddedPostgres
@@ -103,7 +104,9 @@ async def open_app(
         database = await stack.enter_async_context(open_database(settings))
         bus = await _bus(settings, replica)
         enhancer = await _enhancer(settings, stack, database, clock, group, replica)
-        sessions = _session_setup(settings, ready_made, clock, database, bus, enhancer)
+        stack.push_async_callback(ready_made.registry.aclose)
+        upstreams = await stack.enter_async_context(Upstreams.open(clock, options.upstream_options(settings)))
+        sessions = _session_setup(settings, ready_made, clock, database, bus, enhancer, upstreams)
         manager = await stack.enter_async_context(SessionManager.open(sessions))
         if enhancer is not None:
             enhancer.bind(manager)
@@ -119,6 +122,7 @@ async def open_app(
             pool=database.statistics,
             loop=watch.statistics,
             jwks_failures=lambda: 0 if published is None else published.failures,
+            upstreams=upstreams.statistics,
             enhancement=lambda: NO_ENHANCEMENT if enhancer is None else enhancer.statistics(),
         )
         page = Metrics(readings).render
@@ -296,9 +300,12 @@ def _session_setup(
     database: Database,
     bus: Bus,
     enhancer: Enhancer | None,
+    upstreams: Upstreams,
 ) -> SessionSetup:
+    knobs = options.source_options(settings)
+
     def services(writes: UserWrites) -> Services:
-        return Services(clock=clock, writes=writes, options=options.source_options(settings))
+        return Services(clock=clock, writes=writes, options=knobs, upstreams=upstreams)
 
     return SessionSetup(
         database=database,

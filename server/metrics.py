@@ -27,6 +27,8 @@ from server.loop_watch import LoopStatistics
 from server.push.counters import HistogramValue, PushStatistics
 from server.replication.bus import BusStatistics
 from server.session.manager import ManagerStatistics
+from server.upstream.counters import HostStatistics
+from server.upstream.upstreams import UpstreamStatistics
 from storage.database import PoolStatistics
 
 __all__ = ["CATALOGUE", "Figure", "Kind", "Metrics", "Readings"]
@@ -60,6 +62,7 @@ class Readings:
     pool: Callable[[], PoolStatistics]
     loop: Callable[[], LoopStatistics]
     jwks_failures: Callable[[], int]
+    upstreams: Callable[[], UpstreamStatistics]
     enhancement: Callable[[], EnhancerStatistics]
 
 
@@ -212,6 +215,81 @@ _KEYS: tuple[Figure[int], ...] = (
     Figure("freya_jwks_failures", "counter", "Readings of the issuer's keys that failed.", lambda s: s),
 )
 
+_GUARDED = "user-named"
+"""What users name is counted together: their hosts are nobody else's business, and without number."""
+
+
+def _by_host(
+    statistics: UpstreamStatistics, read: Callable[[HostStatistics], float]
+) -> Mapping[tuple[str, ...], float]:
+    hosts = {**statistics.hosts, _GUARDED: statistics.guarded}
+    return {(host,): float(read(one)) for host, one in hosts.items()}
+
+
+def _failures_by_host(statistics: UpstreamStatistics) -> Mapping[tuple[str, ...], float]:
+    hosts = {**statistics.hosts, _GUARDED: statistics.guarded}
+    return {(host, code): float(count) for host, one in hosts.items() for code, count in one.failures.items()}
+
+
+_UPSTREAMS: tuple[Figure[UpstreamStatistics], ...] = (
+    Figure(
+        "freya_upstream_calls",
+        "counter",
+        "Requests sent, by host; what users name is counted together.",
+        lambda s: _by_host(s, lambda one: one.calls),
+        ("host",),
+    ),
+    Figure(
+        "freya_upstream_hits",
+        "counter",
+        "Answered by the HTTP cache without a request.",
+        lambda s: _by_host(s, lambda one: one.hits),
+        ("host",),
+    ),
+    Figure(
+        "freya_upstream_retries",
+        "counter",
+        "Requests that were a second or later try.",
+        lambda s: _by_host(s, lambda one: one.retries),
+        ("host",),
+    ),
+    Figure(
+        "freya_upstream_seconds",
+        "counter",
+        "What the requests took, summed.",
+        lambda s: _by_host(s, lambda one: one.seconds),
+        ("host",),
+    ),
+    Figure(
+        "freya_upstream_under_way",
+        "gauge",
+        "Requests that wait for their answer.",
+        lambda s: _by_host(s, lambda one: one.under_way),
+        ("host",),
+    ),
+    Figure(
+        "freya_upstream_failures",
+        "counter",
+        "Requests in vain, by the code of the error that users see.",
+        _failures_by_host,
+        ("host", "code"),
+    ),
+    Figure("freya_upstream_joined", "counter", "Calls answered by another's request.", lambda s: s.joined),
+    Figure(
+        "freya_documents_held_bytes",
+        "gauge",
+        "Fetched documents in memory.",
+        lambda s: s.documents.held_bytes,
+    ),
+    Figure("freya_workers_runs", "counter", "Documents read in a process beside.", lambda s: s.workers.runs),
+    Figure(
+        "freya_workers_failures",
+        "counter",
+        "Of them given up: too long, too much.",
+        lambda s: s.workers.failures,
+    ),
+)
+
 _ENHANCEMENT: tuple[Figure[EnhancerStatistics], ...] = (
     Figure("freya_llm_passes", "counter", "Passes that asked the model.", lambda s: s.passes),
     Figure("freya_llm_passes_running", "gauge", "Passes under way.", lambda s: s.running),
@@ -284,6 +362,7 @@ class Metrics(Collector):
         yield from _families(_POOL, readings.pool())
         yield from _families(_LOOP, readings.loop())
         yield from _families(_KEYS, readings.jwks_failures())
+        yield from _families(_UPSTREAMS, readings.upstreams())
         yield from _families(_ENHANCEMENT, readings.enhancement())
 
 
