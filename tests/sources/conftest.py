@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
 from typing import TypeVar
@@ -30,6 +30,7 @@ from server.session.user_session import UserSession
 from server.sources.builtin import builtin_providers
 from server.sources.registry import ProviderRegistry
 from server.sources.services import Services, SourceOptions
+from server.upstream.upstreams import Upstreams
 from storage.credentials import KeyRing
 from storage.database import Database, WriteTx
 from tests.support.clock import TestClock
@@ -97,18 +98,20 @@ class House:
     clock: TestClock
     url: str
     hub: MemoryHub
+    options: SourceOptions = field(default_factory=SourceOptions)
+    upstreams: Upstreams | None = None
 
     @asynccontextmanager
     async def replica(self) -> AsyncGenerator[SessionManager]:
         async with Database.open(self.url, pool_size=4) as database:
-            registry = ProviderRegistry(builtin_providers(SourceOptions()))
+            registry = ProviderRegistry(builtin_providers(self.options))
             setup = SessionSetup(
                 database=database,
                 bus=MemoryBus(self.hub),
                 clock=self.clock,
                 registry=registry,
                 keys=KeyRing.empty(),
-                services=lambda writes: Services(clock=self.clock, writes=writes),
+                services=lambda writes: Services(self.clock, writes, self.options, self.upstreams),
                 defaults=registry.defaults(),
                 # What a manager does now and then only takes time here, wherever a test moves the clock.
                 options=SessionOptions(look_every_s=1e6, save_every_s=1e6),
