@@ -49,7 +49,7 @@ def _sources() -> set[str]:
         str(path.relative_to(ROOT))
         for package in _PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if "__pycache__" not in path.parts and path.is_file()
     }
 
 
