@@ -22,6 +22,7 @@ import anyio
 from protocol.feed import FeedItem
 from protocol.ids import SourceId
 from server.engine.clock import SystemClock
+from server.engine.context import Context
 from server.engine.engine import FeedEngine
 from server.engine.processors import NOTHING, Processed
 from server.engine.source import FeedSource
@@ -47,7 +48,7 @@ class Pushing(FeedSource):
 class Idle:
     name = "bench.idle"
 
-    def __call__(self, *_: object) -> Processed:
+    def __call__(self, items: Sequence[FeedItem], ctx: Context) -> Processed:
         return NOTHING
 
 
