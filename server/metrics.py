@@ -329,6 +329,7 @@ CATALOGUE: tuple[tuple[str, Sequence[Figure[Never]]], ...] = (
     ("Database", _POOL),
     ("Process", _LOOP),
     ("Keys", _KEYS),
+    ("Upstreams", _UPSTREAMS),
     ("Enhancement", _ENHANCEMENT),
 )
 """All figures under the headings of their rooms. Each is read with its own room's statistics."""
