@@ -2,7 +2,7 @@
 
 The load driver (`tests/load`) checks every state it receives by the functions here. The whole list follows
 from the config and the number of the last tick, and ticks follow from the wall clock: whoever watches
-can tell from any state whether it is a right one, how many ticks were due until now, and how old each item is.
+can tell from any state whether it is a right one, how many ticks were due, and how old each item is.
 A tick that comes late still bears the moment at which it was due.
 """
 
