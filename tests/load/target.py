@@ -120,4 +120,8 @@ def _server(keys: str, data_dir: Path, settings: Mapping[str, str] | None, core:
     with serving("--data-dir", str(data_dir), settings=ours) as server:
         host, _, port = server.place.rpartition(":")
         pin(server.process.pid, core)
-        yield Place(host, int(port), keys, server.process.pid, data_dir)
+        try:
+            yield Place(host, int(port), keys, server.process.pid, data_dir)
+        finally:
+            if server.process.poll() is None:
+                server.end()  # in order: a killed server would leave its PostgreSQL behind
