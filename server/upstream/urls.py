@@ -9,7 +9,7 @@ import httpx
 
 from server.upstream.addresses import parse_address
 
-__all__ = ["MOST_CHARACTERS", "origin", "web_address"]
+__all__ = ["MOST_CHARACTERS", "follow", "host_of", "origin", "web_address"]
 
 MOST_CHARACTERS: Final = 2048
 
@@ -38,6 +38,24 @@ def web_address(text: str) -> httpx.URL:
     if len(text) > MOST_CHARACTERS or (port is not None and not 0 < port < 65536):
         raise ValueError("that is not a web address")
     return url
+
+
+def follow(base: str, reference: str) -> str:
+    """The address that a page at `base` means by `reference`. Raises ValueError for what is none, and where
+    it would lead from encrypted to plain."""
+    try:
+        here = httpx.URL(base)
+        target = web_address(str(here.join(reference)))
+    except httpx.InvalidURL:
+        raise ValueError("that is not a web address") from None
+    if here.scheme == "https" and target.scheme != "https":
+        raise ValueError("that address is without encryption")
+    return str(target)
+
+
+def host_of(address: str) -> str:
+    """The host in an address, which must be one."""
+    return httpx.URL(address).host
 
 
 def origin(url: httpx.URL) -> tuple[str, str, int]:

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-import httpx
-
 from server.engine.clock import Clock
 from server.engine.source import BadAnswer, ConfigProblem, SourceFailure
 from server.reading.jobs import read_dav_calendars, read_dav_home
 from server.reading.values import Home, Unreadable
 from server.upstream.guarded import Fetched
 from server.upstream.upstreams import Upstreams
-from server.upstream.urls import web_address
+from server.upstream.urls import follow, host_of
 
 __all__ = ["DavAccount", "DavCalendar"]
 
@@ -136,17 +134,13 @@ def _joined(base: str, href: str) -> str:
     not be without encryption where the user asked for it.
     """
     try:
-        here = httpx.URL(base)
-        target = web_address(str(here.join(href)))
-    except (httpx.InvalidURL, ValueError):
-        raise BadAnswer("the calendar server names an address that makes no sense") from None
-    if here.scheme == "https" and target.scheme != "https":
-        raise BadAnswer("the calendar server names an address without encryption")
-    return str(target)
+        return follow(base, href)
+    except ValueError as wrong:
+        raise BadAnswer(f"the calendar server names an address that cannot be read: {wrong}") from None
 
 
 def _no_dav(url: str) -> SourceFailure:
-    return BadAnswer(f"{httpx.URL(url).host} does not answer as a CalDAV server does")
+    return BadAnswer(f"{host_of(url)} does not answer as a CalDAV server does")
 
 
 def _basic(when: datetime) -> str:
