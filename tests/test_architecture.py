@@ -23,6 +23,14 @@ HOMES_OF_LIBRARIES = {
     "openai": ("server.enhancement",),
     "cryptography": ("storage.credentials", "server.tokens"),
     "websockets": ("server.push", "protocol.client"),
+    "httpx": ("server.upstream", "server.tokens"),
+    "httpcore": ("server.upstream",),
+    "hishel": ("server.upstream",),
+    "tenacity": ("server.upstream",),
+    "feedparser": ("server.reading",),
+    "icalendar": ("server.reading",),
+    "recurring_ical_events": ("server.reading",),
+    "caldav": ("server.reading",),
 }
 
 # Modules that only join what others are, so that they may know everybody.
@@ -72,6 +80,12 @@ def test_the_engine_imports_only_the_words_of_the_feed() -> None:
 
 def test_push_never_touches_sql() -> None:
     assert told([a for a in arrows("server.push") if within(a[1], "storage", "asyncpg")]) == ""
+
+
+def test_what_workers_read_needs_nothing_else_of_ours() -> None:
+    assert (
+        told([a for a in arrows("server.reading") if ours(a[1]) and not within(a[1], "server.reading")]) == ""
+    )
 
 
 def test_only_the_commands_know_the_app() -> None:
