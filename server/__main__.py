@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from server.cli import main
-
 __all__: list[str] = []
 
 if __name__ == "__main__":
+    # Here and not above: a worker process looks at its parent's main module, and needs none of this.
+    from server.cli import main
+
     main()

@@ -43,7 +43,7 @@ from server.session.manager import SessionManager
 from server.session.setup import SessionSetup
 from server.settings import Settings, SettingsError
 from server.siblings import Siblings
-from server.sources.builtin import builtin_providers
+from server.sources.builtin import builtin_providers, environment_settings
 from server.sources.registry import ProviderRegistry
 from server.sources.services import Services, UserWrites
 from server.sources.time_of_day import TimeOfDay
@@ -315,6 +315,7 @@ def _session_setup(
         keys=ready_made.ring,
         services=services,
         defaults=ready_made.defaults,
+        environment=environment_settings(knobs),
         options=options.session_options(settings),
         limits=options.feed_limits(settings),
         processors=(TimeOfDay(),),

@@ -50,6 +50,18 @@ class WeatherSettings(ConfigModel):
         examples=["com.example.weather"],
     )
 
+    @classmethod
+    def of(cls, key: WeatherKitKey) -> WeatherSettings:
+        """The same as settings. Raises ValueError for a key that can't sign."""
+        return cls.model_validate(
+            {
+                "privateKey": key.private_key,
+                "keyId": key.key_id,
+                "teamId": key.team_id,
+                "serviceId": key.service_id,
+            }
+        )
+
     def key(self) -> WeatherKitKey:
         """The same, as it is used."""
         return WeatherKitKey(self.private_key.get_secret_value(), self.key_id, self.team_id, self.service_id)
