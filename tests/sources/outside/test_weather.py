@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.feed import Signals
-from server.sources.services import WeatherKitKey
+from protocol.ids import SourceId
+from server.sources.builtin import environment_settings
+from server.sources.services import SourceOptions, WeatherKitKey
+from server.sources.tfl import TflSettings
 from server.sources.user import UserConfig
 from server.sources.weather import WeatherConfig, WeatherSettings
 from server.sources.weather.conditions import (
@@ -447,6 +450,19 @@ def test_a_key_that_cannot_sign_is_refused_without_being_repeated(key: str) -> N
     with pytest.raises(ValueError, match="P-256") as caught:
         WeatherSettings.model_validate({"privateKey": key, "keyId": "a", "teamId": "b", "serviceId": "c"})
     assert not key or key not in str(caught.value)
+
+
+def test_keys_of_the_environment_are_settings_that_an_operator_can_see_and_replace() -> None:
+    key, _ = apple_key()
+    options = SourceOptions(weatherkit_key=key, tfl_api_key="tube-key")
+    settings = environment_settings(options)
+    weather, tfl = settings[SourceId("freya.weather")], settings[SourceId("freya.tfl")]
+    assert isinstance(weather, WeatherSettings)
+    assert isinstance(tfl, TflSettings)
+    assert (weather.key(), tfl.api_key.get_secret_value()) == (key, "tube-key")
+    assert environment_settings(SourceOptions()) == {}
+    for hidden in (key.private_key, "tube-key"):
+        assert hidden not in repr((options, settings))
 
 
 # Pure parts
