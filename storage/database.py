@@ -237,24 +237,32 @@ class Database:
                         raise StorageUnavailable("none", "the transaction had failed")
                     return
             self._pool.throw_away(driver)
-            await self._learn(xid, reason, start + self._timeout_s * _ANSWER_SHARE)
+            await self._learn(xid, reason, start)
 
-    async def _learn(self, xid: str, reason: str, deadline: float) -> None:
+    async def _learn(self, xid: str, reason: str, start: float) -> None:
         """Return if the transaction was committed, else raise what is known of it."""
         self._pool.lost += 1
         fate: object = None
-        with anyio.CancelScope(deadline=deadline):
-            fate = await self._fate(xid)
+        with anyio.CancelScope(deadline=start + self._timeout_s * _ANSWER_SHARE):
+            fate = await self._fate(xid, start)
         if fate == "committed":
             return
         raise StorageUnavailable("none", reason) if fate == "aborted" else self._unknown(reason)
 
-    async def _fate(self, xid: str) -> object:
+    async def _fate(self, xid: str, start: float) -> object:
         try:
             while True:
-                row = await self.fetch_one("SELECT pg_xact_status($1::text::xid8)", xid)
-                if row is None or row[0] != "in progress":
-                    return row and row[0]
+                since_s = anyio.current_time() - start + _RESTART_MARGIN_S
+                row = await self.fetch_one(_FATE, xid, since_s)
+                if row is None:
+                    return None
+                status, restarted = row
+                if status == "committed" and restarted:
+                    # A server that crashed hands out again the ids whose traces did not reach its disk: this
+                    # may be another's commit under our id. "aborted" can be believed: ours would be on disk.
+                    return None
+                if status != "in progress":
+                    return status
                 await anyio.sleep(_STILL_COMMITTING_S)
         except (StorageUnavailable, asyncpg.PostgresError):
             # The latter: the server that took over has never heard of this transaction.
@@ -280,6 +288,15 @@ class Database:
         self._commits_unknown += 1
         return StorageUnavailable("unknown", reason)
 
+
+# Whether the server has begun anew within so many seconds: its checkpointer does so after every crash.
+_FATE: Final = """
+    SELECT pg_xact_status($1::text::xid8),
+        clock_timestamp() - coalesce(
+            (SELECT backend_start FROM pg_stat_activity WHERE backend_type = 'checkpointer' LIMIT 1),
+            pg_postmaster_start_time()
+        ) < make_interval(secs => $2)"""
+_RESTART_MARGIN_S: Final = 0.05  # for clocks that run unevenly
 
 _RAISE_USER: Final = (
     "UPDATE users SET seq = seq + 1 WHERE user_id = $1 RETURNING seq, pg_current_xact_id()::text"
