@@ -115,6 +115,8 @@ class _Chaos:
         began = monotonic()
         while wrong := self._differences():
             if monotonic() - began > self._plan.patience_s:
+                # A write that is not in the store is another thing than one that was not told.
+                await check_stored(self._town.database, self._oracle)
                 raise Violation(f"after {self._plan.patience_s:g} s of quiet: " + "; ".join(wrong))
             await anyio.sleep(_LOOK_S)
 
