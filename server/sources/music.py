@@ -21,12 +21,14 @@ from server.engine.source import FeedSource
 from server.sources.item_types import MUSIC_LISTEN, MUSIC_PLAYING
 from server.sources.provider import ConfigModel, FeedProvider
 from server.sources.services import Services, SourceOptions
+from server.upstream.shared import Shared
 
 __all__ = ["MusicConfig", "MusicProvider", "MusicSource"]
 
 _ID: Final = SourceId("freya.music")
 _WHO: Final = "ListenBrainz"
 _RECENT_MAX: Final = 10
+_REFRESH_S: Final = 60.0
 
 
 class MusicConfig(ConfigModel):
@@ -73,28 +75,35 @@ class _Answer(BaseModel):
 
 _SHAPE: Final = TypeAdapter(_Answer)
 
+# What each profile was last heard to play, by address: a star has many listeners of its own.
+_Answers = Shared[str, list[_Listen]]
+
 
 class MusicSource(FeedSource):
     """One item for what is playing, one for each of the last listens."""
 
     id = _ID
-    refresh_every_s = 60.0
+    refresh_every_s = _REFRESH_S
 
-    def __init__(self, config: MusicConfig, base: str, services: Services) -> None:
+    def __init__(self, config: MusicConfig, base: str, answers: _Answers, services: Services) -> None:
         self._config = config
         self._url = f"{base.rstrip('/')}/1/user/{quote(config.user, safe='')}"
+        self._answers = answers
         self._services = services
 
     async def fetch_items(self, ctx: Context) -> Sequence[FeedItem]:
-        playing = await self._ask("playing-now", {})
+        playing = await self._ask(f"{self._url}/playing-now")
         recent = self._config.recent
-        listens = await self._ask("listens", {"count": str(recent)}) if recent else []
+        # All that anybody may want, so that everybody can share it.
+        listens = await self._ask(f"{self._url}/listens?count={_RECENT_MAX}") if recent else []
         return [*self._playing(playing, ctx), *self._heard(listens[:recent])]
 
-    async def _ask(self, what: str, params: dict[str, str]) -> list[_Listen]:
-        client = self._services.outside.client
-        answer = await client.get_json(_WHO, f"{self._url}/{what}", _SHAPE, params=params)
-        return answer.payload.listens
+    async def _ask(self, url: str) -> list[_Listen]:
+        async def load(_: object) -> list[_Listen]:
+            answer = await self._services.outside.client.get_json(_WHO, url, _SHAPE)
+            return answer.payload.listens
+
+        return await self._answers.get(self._services.clock, url, load)
 
     def _playing(self, listens: Sequence[_Listen], ctx: Context) -> Iterator[FeedItem]:
         for listen in listens[:1]:
@@ -136,8 +145,10 @@ class MusicProvider(FeedProvider[MusicConfig]):
 
     def __init__(self, options: SourceOptions) -> None:
         self._base = options.listenbrainz_url
+        # A little less than a refresh, so that somebody who asks alone gets something new each time.
+        self._answers: _Answers = Shared(fresh_s=0.9 * _REFRESH_S, failure_s=20.0)
 
     async def source_for_user(
         self, user: UserId, config: MusicConfig, credentials: BaseModel | None, services: Services
     ) -> MusicSource:
-        return MusicSource(config, self._base, services)
+        return MusicSource(config, self._base, self._answers, services)

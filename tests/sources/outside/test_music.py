@@ -37,7 +37,7 @@ async def test_what_plays_and_what_was_heard_are_items(town: Town) -> None:
             f"freya.music/listen-{NOON + 20}",
         ]
         assert web.requests[0].path == "/1/user/rob/playing-now"
-        assert web.requests[1].target == "/1/user/rob/listens?count=2"
+        assert web.requests[1].target == "/1/user/rob/listens?count=10"
 
 
 async def test_silence_is_no_item_and_no_error(town: Town) -> None:
@@ -51,6 +51,20 @@ async def test_no_recent_listens_wanted_is_one_call_less(town: Town) -> None:
     async with open_web(brainz.answer) as web:
         await listening(town, web.url, recent=0)
         assert dict(brainz.calls) == {"playing-now": 1}
+
+
+async def test_a_profile_is_asked_about_once_for_all_who_follow_it(town: Town) -> None:
+    brainz = ListenBrainz()
+    async with open_web(brainz.answer) as web:
+        town = town.with_options(listenbrainz_url=web.url)
+        streets = [town.street(f"user{n}") for n in range(20)]
+        for n, street in enumerate(streets):
+            await street.add("freya.music", {"user": "rob", "recent": n % 3})
+        assert dict(brainz.calls) == {"playing-now": 1, "listens": 1}
+        await streets[0].pass_time(60)
+        for street in streets:
+            await street.refresh()
+        assert brainz.calls["playing-now"] <= 3
 
 
 async def test_ids_stay_the_same_while_the_same_is_heard(town: Town) -> None:
