@@ -56,7 +56,7 @@ chaos: setup
 
 # Random walks of a million steps over sessions and connections, beside the oracle; seeds are printed.
 model: setup
-	FREYA_MODEL_STEPS=$(or $(STEPS),1000000) FREYA_MODEL_SEED=$(or $(SEED),random) \
+	FREYA_MODEL_STEPS=$(or $(STEPS),1000000) FREYA_MODEL_SEED=$(or $(SEED),$(shell date +%s)) \
 	$(BIN)/python -m pytest tests/model -q -s -n logical --maxprocesses 4 $(ARGS)
 
 # Prints its seed; what it finds is found again under the number that it names.
