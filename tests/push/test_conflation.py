@@ -83,7 +83,8 @@ async def test_memory_of_a_stalled_socket_does_not_grow(world: World) -> None:
         for number in range(500):
             server.board.show(ALICE, a=f"{number} {LONG}")
             await anyio.lowlevel.checkpoint()
-        assert connection.transport.get_write_buffer_size() == full
+        # The kernel may still have taken a little more of it.
+        assert connection.transport.get_write_buffer_size() <= full
         assert full < 64 * 1024
 
 
