@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
 import structlog
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from protocol.ids import SourceId
 from server.sources.provider import AnyProvider, FeedProvider
@@ -85,8 +85,8 @@ class ProviderRegistry:
     def defaults(self, wanted: Sequence[str] | None = None) -> tuple[DefaultRow, ...]:
         """The rows of a new user: those named, or those whose providers say so.
 
-        Raises ValueError for a name that no provider has: a typing error of an operator, better found at the
-        start than by the absence of a source.
+        Raises ValueError for a name that no provider has, and for a source that cannot run as it comes: a
+        mistake of an operator, better found at the start than by the absence of a source.
         """
         if wanted is None:
             chosen = [p for p in self if p.default_row]
@@ -95,6 +95,8 @@ class ProviderRegistry:
             if unknown:
                 raise ValueError(f"no source is called {', '.join(unknown)}")
             chosen = [self._by_id[SourceId(name)] for name in dict.fromkeys(wanted)]
+            for provider in chosen:
+                _check_default(provider)
         return tuple(DefaultRow(p.source_id, True, p.default_config) for p in chosen)
 
     async def aclose(self) -> None:
@@ -155,6 +157,13 @@ def check_provider(provider: AnyProvider) -> None:
         _check_schema(source_id, "settings_schema", provider.settings_schema)
     if provider.default_row:
         provider.config_schema.model_validate(dict(provider.default_config))
+
+
+def _check_default(provider: AnyProvider) -> None:
+    try:
+        provider.config_schema.model_validate(dict(provider.default_config))
+    except ValidationError:
+        raise ValueError(f"{provider.source_id} must be set up by each user") from None
 
 
 def _check_schema(source_id: str, what: str, schema: object) -> None:

@@ -74,6 +74,13 @@ def builtin_ids() -> list[str]:
     return [provider.source_id for provider in builtin_providers(SourceOptions())]
 
 
+def test_a_source_that_each_user_must_set_up_is_not_given_to_everybody() -> None:
+    assert [row.source_id for row in with_plugins().defaults(["freya.weather"])] == ["freya.weather"]
+    for name in ("freya.calendar", "freya.news", "freya.music"):
+        with pytest.raises(ValueError, match=f"{name} must be set up by each user"):
+            with_plugins().defaults(["freya.user", name])
+
+
 def test_the_rows_of_a_new_user_are_those_of_the_first_five_sources() -> None:
     rows = with_plugins().defaults()
     assert [row.source_id for row in rows] == DEFAULTS
