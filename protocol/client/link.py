@@ -64,10 +64,13 @@ class Link:
         except ConnectionClosed:
             raise LinkEnded(self._end()) from None
 
-    async def aclose(self) -> None:
-        """Says goodbye, waits a moment for the answer, and drops the connection in any case."""
+    async def aclose(self, code: int = CloseCode.NORMAL) -> None:
+        """Says goodbye, waits a moment for the answer, and drops the connection in any case.
+
+        Anything but NORMAL tells a server that hears it late that nobody waits for answers any more.
+        """
         with anyio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
-            await self._socket.close()
+            await self._socket.close(code)
         self.abort()
 
     def abort(self) -> None:

@@ -238,7 +238,8 @@ class LiveFeed(Calls):
                 self._open.set(None)
                 self._following.disconnected()
                 self._judge()
-                await link.aclose()
+                # Of a server that has fallen silent, requests are asked again elsewhere: not to be done late.
+                await link.aclose(CloseCode.SILENT if end.code == CloseCode.SILENT else CloseCode.NORMAL)
         return end, lived_s
 
     def _notified(self, method: str, params: JsonObject) -> None:

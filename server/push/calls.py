@@ -21,7 +21,7 @@ __all__ = ["Calls"]
 class Calls:
     """What runs and what waits, the ids in flight, and how much of its allowance the client has used."""
 
-    __slots__ = ("_bucket", "_ids", "_reads", "_waiting", "count", "refused", "strikes", "writing")
+    __slots__ = ("_bucket", "_ids", "_reads", "_run", "_waiting", "_writes", "count", "refused", "strikes")
 
     def __init__(self, options: PushOptions, now: float) -> None:
         self._bucket = TokenBucket(options.requests_per_s, options.request_burst, now)
@@ -34,8 +34,8 @@ class Calls:
         """Requests refused as too many, since the last one that was not."""
         self.strikes = 0
         """Broken messages since the last good one."""
-        self.writing = False
-        """Whether a task is working through the writing requests."""
+        self._writes: CancelScope | None = None
+        self._run: Work | None = None
 
     def take(self, now: float) -> float:
         """0 if one more message is allowed now, else in how many seconds."""
@@ -70,12 +70,31 @@ class Calls:
         """A writing request queues up behind the others."""
         self._waiting.append(work)
 
+    @property
+    def writing(self) -> bool:
+        """Whether a task is working through the writing requests."""
+        return self._writes is not None
+
+    def writes(self, scope: CancelScope | None) -> None:
+        """A task in that scope works through the writing requests; None: there is none any more."""
+        self._writes = scope
+
     def next_write(self) -> Work | None:
         """The writing request whose turn it is."""
-        return self._waiting.popleft() if self._waiting else None
+        self._run = self._waiting.popleft() if self._waiting else None
+        return self._run
 
-    def connection_lost(self) -> None:
-        """Reads are cancelled and writes not begun are dropped; a write that runs goes on to its end."""
+    def connection_ended(self, *, in_order: bool) -> None:
+        """Nobody waits for answers any more: reads are cancelled.
+
+        Of a connection that ended in order, writes are still done. Of one that broke they are not, unless
+        they are being committed: the client has no answer, so it asks again, on whatever replica; and a write
+        that came behind its repetition would undo what was written in between.
+        """
         for scope in self._reads.values():
             scope.cancel()
-        self._waiting.clear()
+        if not in_order:
+            self._waiting.clear()
+            # What a source does beyond our own rows goes on to its end, whoever still wants to know.
+            if self._writes is not None and not (self._run is not None and self._run.endpoint.acts):
+                self._writes.cancel()

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
+# How a connection ends whose client, or server, has said goodbye.
+_IN_ORDER: Final = frozenset({CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS})
 # What one write may hold beside feed changes; the rest follows when the kernel has taken this.
 _WRITE_BYTES: Final = 64 * 1024
 
@@ -255,7 +257,7 @@ class Connection(Wire):
         for sub in subs:
             sub.fanout.discard(sub)
         if self.calls is not None:
-            self.calls.connection_lost()
+            self.calls.connection_ended(in_order=code in _IN_ORDER)
             self.calls = None
         self.hub.members.left(self, code, reason)
 

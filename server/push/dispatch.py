@@ -33,6 +33,7 @@ from protocol.jsonrpc import FrameError, Notification, Request, RequestId, Respo
 from protocol.transport import MAX_FRAME_BYTES
 from server.engine.clock import expire_after
 from server.engine.tasks import TaskScope, is_cancellation, is_fatal
+from server.push import lifetime
 from server.push.calls import Calls
 from server.push.endpoints import Call, Endpoint, Later, Result, encode
 from server.session.errors import SessionError
@@ -186,8 +187,7 @@ class Dispatcher:
             return
         work.calls.wait(work)
         if not work.calls.writing:
-            work.calls.writing = True
-            self._tasks.start(self._run_writes, work.calls, name="writes")
+            work.calls.writes(self._tasks.start(self._run_writes, work.calls, name="writes"))
 
     async def wait_written(self) -> None:
         """Returns once no request that writes is running."""
@@ -201,7 +201,7 @@ class Dispatcher:
             while (work := calls.next_write()) is not None:
                 await self._run(work)
         finally:
-            calls.writing = False
+            calls.writes(None)
             self._writing -= 1
             if not self._writing and self._written is not None:
                 self._written.set()
@@ -235,9 +235,9 @@ class Dispatcher:
     def _ended(self, connection: Connection) -> None:
         connection.go_on()
         if not connection.running and not connection.is_closed:
-            wall = self._hub.clock.now().timestamp()
-            if wall >= connection.bearer.ends_at:
-                self._hub.sweeper.watch(connection, self._hub.clock.monotonic())
+            now = self._hub.clock.monotonic()
+            if lifetime.ends_once_answered(connection, now):
+                self._hub.sweeper.watch(connection, now)
 
     # Answering
 

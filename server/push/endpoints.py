@@ -63,12 +63,14 @@ InTime: TypeAlias = Callable[[Call, JsonObject], Callable[[], Awaitable[Result]]
 class Endpoint:
     """A method with its handler. Both kinds raise RpcError for a request that may not or cannot be done.
 
-    `at_once` answers without waiting; `in_time` checks at once, and returns what may wait.
+    `at_once` answers without waiting; `in_time` checks at once, and returns what may wait. One that `acts`
+    does more than write rows of ours: once begun it goes on to its end.
     """
 
     method: Method
     at_once: AtOnce | None = None
     in_time: InTime | None = None
+    acts: bool = False
 
 
 def at_once(name: str, params: type[P], answer: Callable[[Call, P], Result]) -> Endpoint:
@@ -81,15 +83,17 @@ def at_once(name: str, params: type[P], answer: Callable[[Call, P], Result]) -> 
     return Endpoint(method, at_once=run)
 
 
-def in_time(name: str, params: type[P], answer: Callable[[Call, P], Awaitable[Result]]) -> Endpoint:
-    """A method whose answer may have to be waited for."""
+def in_time(
+    name: str, params: type[P], answer: Callable[[Call, P], Awaitable[Result]], *, acts: bool = False
+) -> Endpoint:
+    """A method whose answer may have to be waited for. `acts`: see `Endpoint`."""
     method = _method(name, params)
 
     def prepare(call: Call, raw: JsonObject) -> Callable[[], Awaitable[Result]]:
         given = _admitted(method, params, call, raw)
         return lambda: answer(call, given)
 
-    return Endpoint(method, in_time=prepare)
+    return Endpoint(method, in_time=prepare, acts=acts)
 
 
 def encode(result: Result) -> bytes:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Lifetime",
+    "ends_once_answered",
     "enter_background",
     "feed_closed",
     "leave_soon",
@@ -89,6 +90,14 @@ def leave_soon(connection: Connection, in_s: float) -> None:
         connection.hub.sweeper.watch(connection, connection.life.leave_at)
 
 
+def ends_once_answered(connection: Connection, now: float) -> bool:
+    """Whether the connection's time is over, and only its running requests keep it."""
+    leave_at = connection.life.leave_at
+    if leave_at is not None and now >= leave_at:
+        return True
+    return connection.hub.clock.now().timestamp() >= connection.bearer.ends_at
+
+
 def enter_background(connection: Connection, keep_s: float) -> None:
     """Pushes and pings stop; it does not count as listening; after `keep_s` it is closed."""
     until = connection.hub.clock.monotonic() + keep_s
@@ -150,10 +159,16 @@ def _token(connection: Connection, now: float) -> None:
 def _departure(connection: Connection, now: float) -> None:
     life = connection.life
     if life.leave_at is not None and now >= life.leave_at:
-        connection.close(CloseCode.GOING_AWAY)
+        # Whoever has asked for something is told how it went; but nobody stays by asking on and on.
+        if not connection.running or now >= _leave_by(connection, life.leave_at):
+            connection.close(CloseCode.GOING_AWAY)
     elif life.age_at is not None and now >= life.age_at:
         life.age_at = None
         leave_soon(connection, connection.hub.draw() * connection.hub.options.replace_over_s)
+
+
+def _leave_by(connection: Connection, leave_at: float) -> float:
+    return leave_at + connection.hub.options.request_timeout_s
 
 
 def _background(connection: Connection, now: float) -> None:
@@ -205,5 +220,8 @@ def _next_moments(connection: Connection, now: float) -> list[float]:
     moments = [now + _LOOK_S, now + token_in_s]
     if life.background_until is None or not connection.writable:
         moments.append(line_at)
-    moments += [at for at in (life.leave_at, life.age_at, life.background_until, life.stats_at) if at]
+    leave_at = life.leave_at
+    if leave_at is not None and now >= leave_at:
+        leave_at = _leave_by(connection, leave_at)
+    moments += [at for at in (leave_at, life.age_at, life.background_until, life.stats_at) if at]
     return moments

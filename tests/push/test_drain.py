@@ -107,7 +107,7 @@ async def test_a_client_that_does_not_go_is_not_waited_for_past_the_end(slow_wor
         assert server.gateway.registry.sockets == 1
 
 
-async def test_a_write_that_runs_is_waited_for(world: World) -> None:
+async def test_a_write_that_runs_is_waited_for_and_answered(world: World) -> None:
     server = await world.start(options=PushOptions(drain_delay_s=0.0))
     server.board.gate = anyio.Event()
     drained = anyio.Event()
@@ -124,11 +124,36 @@ async def test_a_write_that_runs_is_waited_for(world: World) -> None:
             while not server.board.said:
                 await anyio.lowlevel.checkpoint()
             group.start_soon(drain)
-            await peer.closed()
-        await server.gateway.registry.wait_empty()
-        await anyio.wait_all_tasks_blocked()
-        assert not drained.is_set()
-        server.board.gate.set()
+            await peer.next("server.draining")
+            await anyio.wait_all_tasks_blocked()
+            assert not drained.is_set()
+            server.board.gate.set()
+            assert (await peer.reply(1))["result"] == {"result": {"said": "x"}}
+            assert (await peer.closed()).code == 1001
         with anyio.fail_after(10):
             await drained.wait()
     assert server.board.finished == ["x"]
+
+
+async def test_nobody_stays_by_asking_on_and_on(slow_world: World) -> None:
+    server = await slow_world.start(
+        options=PushOptions(drain_delay_s=0.0, drain_s=60.0, request_timeout_s=10.0)
+    )
+    clock = server.clock
+    assert isinstance(clock, TestClock)
+    async with anyio.create_task_group() as group, open_peer(server.address, server.token()) as peer:
+        await peer.next("feed.snapshot")
+        hang = {"sourceId": BOARD, "actionId": "hang"}
+        for number in range(100, 104):
+            await peer.send("action.execute", hang, id_=number)
+        await peer.call("source.list")
+        began = clock.monotonic()
+        group.start_soon(server.gateway.drain)
+        await peer.next("server.draining")
+        await clock.advance(9.0, quiet_s=0.02)
+        for number in range(104, 108):
+            await peer.send("action.execute", hang, id_=number)
+        await peer.call("source.list")
+        await clock.advance(4.0, quiet_s=0.02)
+        assert (await peer.closed()).code == 1001
+        assert clock.monotonic() - began <= 13.5

@@ -34,7 +34,7 @@ def endpoints(rooms: Rooms) -> Sequence[Endpoint]:
         in_time("source.authorize", SourceAuthorizeParams, source.authorize),
         in_time("source.delete", SourceDeleteParams, source.delete),
         in_time("source.preview", SourcePreviewParams, source.preview),
-        in_time("action.execute", ActionExecuteParams, source.execute),
+        in_time("action.execute", ActionExecuteParams, source.execute, acts=True),
     )
 
 
