@@ -205,7 +205,7 @@ class _Measure:
     def cost(self) -> Cost:
         """What the server has used until now; nothing where it is elsewhere."""
         if self._watch is None:
-            return Cost(time.time(), 0.0, 0.0, 0)
+            return Cost(time.time(), 0.0, 0.0, 0.0, 0)
         return self._watch.costs[-1]
 
     def settled_rss(self) -> int:
