@@ -113,7 +113,7 @@ async def open_app(
         verifier = TokenVerifier(
             ready_made.keys, options.token_options(settings), clock.now, published=published
         )
-        condition, watch = _Condition(), LoopWatch()
+        condition, watch = _Condition(), LoopWatch(settings.observing.loop_blocked_ms / 1000)
         readings = Readings(
             push=lambda: gateway.statistics(),
             sessions=manager.statistics,

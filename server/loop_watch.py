@@ -2,7 +2,7 @@
 
 One sample every half second: a callback that should run then, and when it did. After start, what the
 process is made of is frozen out of the collector's sight, so that a full collection does not walk it
-again and again.
+again and again. What makes the loop late, when it is, `loop_watchdog` says.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Literal
 
 import anyio
 
+from server.loop_watchdog import LoopBlocks, LoopWatchdog
 from server.push.counters import Histogram, HistogramValue
 
 __all__ = ["LoopStatistics", "LoopWatch", "settle_memory"]
@@ -34,12 +35,17 @@ class LoopStatistics:
 
     lag: HistogramValue
     gc_pause: HistogramValue
+    blocks: LoopBlocks
 
 
 class LoopWatch:
-    """Watches the loop it runs on, and this process's collector."""
+    """Watches the loop it runs on, and this process's collector.
 
-    def __init__(self) -> None:
+    `blocked_s` is from when on a loop that stands still is worth a line of the log, with its stack; 0: never.
+    """
+
+    def __init__(self, blocked_s: float = 0.0) -> None:
+        self._watchdog = LoopWatchdog(blocked_s)
         self._lag = Histogram(_BOUNDS_S)
         self._pause = Histogram(_BOUNDS_S)
         self._began = 0.0
@@ -49,23 +55,28 @@ class LoopWatch:
         """Watches until cancelled."""
         gc.callbacks.append(self._on_gc)
         try:
-            while True:
-                due = anyio.current_time() + _EVERY_S
-                await anyio.sleep_until(due)
-                late_s = max(0.0, anyio.current_time() - due)
-                self._lag.record(late_s)
-                self._recent.append(late_s)
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._watchdog.run)
+                await self._sample()
         finally:
             gc.callbacks.remove(self._on_gc)
 
     def statistics(self) -> LoopStatistics:
         """What was seen so far."""
-        return LoopStatistics(self._lag.value, self._pause.value)
+        return LoopStatistics(self._lag.value, self._pause.value, self._watchdog.statistics())
 
     def late_ms(self) -> float:
         """The worst of the last minute, all but the one in a hundred that is chance."""
         late = sorted(self._recent)
         return round(late[int(len(late) * 0.99)] * 1000, 2) if late else 0.0
+
+    async def _sample(self) -> None:
+        while True:
+            due = anyio.current_time() + _EVERY_S
+            await anyio.sleep_until(due)
+            late_s = max(0.0, anyio.current_time() - due)
+            self._lag.record(late_s)
+            self._recent.append(late_s)
 
     def _on_gc(self, phase: Literal["start", "stop"], _info: dict[str, int]) -> None:
         if phase == "start":

@@ -209,6 +209,18 @@ _LOOP: tuple[Figure[LoopStatistics], ...] = (
     Figure(
         "freya_gc_pause_seconds", "histogram", "Pauses for the collection of garbage.", lambda s: s.gc_pause
     ),
+    Figure(
+        "freya_loop_blocked",
+        "counter",
+        "Times the loop stood still past FREYA_LOOP_BLOCKED_MS; the log says where.",
+        lambda s: s.blocks.count,
+    ),
+    Figure(
+        "freya_loop_blocked_seconds",
+        "counter",
+        "How long it stood still then, summed.",
+        lambda s: s.blocks.seconds,
+    ),
 )
 
 _KEYS: tuple[Figure[int], ...] = (

@@ -265,11 +265,18 @@ class Enhancement(Group):
 class Observing(Group):
     """What can be seen from outside."""
 
-    title = "Log"
+    title = "Log and watchdog"
     log_level: LogLevel = _setting("info", "What is worth a line")
     log_format: LogFormat = _setting("auto", "auto: pretty on a terminal, JSON elsewhere")
     log_salt: SecretStr = _setting(
         SecretStr(""), "Mixed into the hashes that stand for users; the same on all replicas"
+    )
+    loop_blocked_ms: int = _setting(
+        250,
+        "Where the event loop stands still for longer, the log says where, with its stack. 0: off",
+        unit="ms",
+        ge=0,
+        le=60_000,
     )
 
 

@@ -108,8 +108,12 @@ def is_cancellation(left: BaseException) -> bool:
 
 
 def is_fatal(left: BaseException) -> bool:
-    """Whether `left` means the end of the process, which nobody may stop."""
-    return isinstance(left, (KeyboardInterrupt, SystemExit))
+    """Whether `left` means the end of the process, which nobody may stop.
+
+    That is the keyboard's interrupt alone. SystemExit is what foreign code says that believes itself to be
+    the program (`sys.exit()` in a library): our own end comes by signal, and ends tasks by cancellation.
+    """
+    return isinstance(left, KeyboardInterrupt)
 
 
 def _task_id() -> int:

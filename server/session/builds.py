@@ -127,6 +127,8 @@ async def close_source(source: FeedSource, clock: Clock) -> None:
             await source.aclose()
         if scope.cancelled_caught:
             _log.warning("source_close_hangs", source=source.id)
-    except Exception:
+    except BaseException as raised:
+        if is_cancellation(raised) or is_fatal(raised):
+            raise
         # Nothing depends on it any more, and there is nobody left to tell.
         _log.exception("source_close_failed", source=source.id)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from protocol.frozen import JsonValue
 from protocol.ids import SourceId, UserId
+from server.engine.tasks import is_fatal
 from server.sources.provider import AnyProvider
 from server.sources.registry import ProviderRegistry
 from storage import providers, revocations
@@ -155,6 +156,8 @@ class OperatorRows:
         try:
             if provider.settings_schema is not None:
                 provider.configure(settings)
-        except Exception:
+        except BaseException as raised:
+            if is_fatal(raised):
+                raise
             # The provider's own fault; its sources go on with what it had.
             _log.exception("provider_configure_failed", source=provider.source_id)

@@ -21,7 +21,7 @@ from server.engine.clock import expire_after
 from server.engine.engine import FeedEngine
 from server.engine.report import SavedSource
 from server.engine.source import FeedSource, SourceFailure
-from server.engine.tasks import TaskScope
+from server.engine.tasks import TaskScope, is_fatal
 from server.session.building import Build, BuildQueue
 from server.session.errors import SourceUnavailable
 from server.session.parts import SessionParts
@@ -138,7 +138,9 @@ class SessionSources:
         if source is not None:
             try:
                 return source.dismiss_key(item)
-            except Exception:
+            except BaseException as raised:  # foreign code: without its word, any of the item's data counts
+                if is_fatal(raised):
+                    raise
                 _log.exception("source_dismiss_key_failed", source=item.source_id)
         return FeedSource.dismiss_key(_NOBODY, item)
 
@@ -326,7 +328,9 @@ class SessionSources:
         if isinstance(source, StoredSource):
             try:
                 source.restore(rows)
-            except Exception:
+            except BaseException as raised:
+                if is_fatal(raised):
+                    raise
                 # A source's bug is that source's failure: the others must still see their rows.
                 _log.exception("source_restore_failed", source=source_id)
 

@@ -17,6 +17,7 @@ from protocol import times
 from protocol.feed import SourceError
 from protocol.frozen import JsonObject, JsonValue
 from server.engine.source import ActionSpec, FeedSource
+from server.engine.tasks import is_fatal
 from server.sources.provider import AnyProvider
 
 __all__ = ["OFF", "SourceView", "StatusName", "actions_of", "schema_of", "source_state"]
@@ -76,7 +77,9 @@ def actions_of(source: FeedSource) -> Sequence[ActionSpec]:
     """A source's actions; none where it fails to say them, so that a list never fails for one source."""
     try:
         return tuple(source.actions())
-    except Exception:
+    except BaseException as raised:
+        if is_fatal(raised):
+            raise
         # Foreign code, asked for a list: the failure is its own and must not take the other sources along.
         _log.exception("source_actions_failed", source=source.id)
         return ()

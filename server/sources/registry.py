@@ -16,6 +16,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from protocol.ids import SourceId
+from server.engine.tasks import is_cancellation, is_fatal
 from server.sources.provider import AnyProvider, FeedProvider
 from storage.source_configs import DefaultRow
 
@@ -104,7 +105,9 @@ class ProviderRegistry:
         for provider in self:
             try:
                 await provider.aclose()
-            except Exception:
+            except BaseException as raised:
+                if is_cancellation(raised) or is_fatal(raised):
+                    raise
                 # The top of foreign code at shutdown: nothing above could do more than log it too.
                 _log.exception("provider_close_failed", source=provider.source_id)
 
