@@ -102,6 +102,13 @@ _PUSH: tuple[Figure[PushStatistics], ...] = (
     Figure("freya_bad_messages", "counter", "Messages that were none.", lambda s: s.bad_messages),
     Figure("freya_stray_responses", "counter", "Responses sent to us, dropped.", lambda s: s.stray_responses),
     Figure("freya_rate_limited", "counter", "Requests refused as too many.", lambda s: s.rate_limited),
+    Figure(
+        "freya_limits_reached",
+        "counter",
+        "Limits of connections that somebody met, by the setting's name.",
+        lambda s: _keyed(s.limits),
+        ("limit",),
+    ),
     Figure("freya_deltas", "counter", "Deltas pushed.", lambda s: s.deltas),
     Figure("freya_snapshots", "counter", "Snapshots pushed.", lambda s: s.snapshots),
     Figure(
@@ -148,6 +155,13 @@ _SESSIONS: tuple[Figure[ManagerStatistics], ...] = (
     Figure(
         "freya_sessions_evicted", "counter", "Sessions ended for being idle.", lambda s: s.directory.evicted
     ),
+    Figure(
+        "freya_session_limits_reached",
+        "counter",
+        "Sessions that ended early or were refused for want of room, by the setting's name.",
+        lambda s: _keyed(s.directory.limits),
+        ("limit",),
+    ),
     Figure("freya_session_reads", "counter", "Times a session's rows were read again.", lambda s: s.reads),
     Figure("freya_looks", "counter", "Comparisons of all sessions with the store.", lambda s: s.looks),
     Figure(
@@ -175,6 +189,13 @@ _ENGINES: tuple[Figure[EngineCounts], ...] = (
         ("source", "code"),
     ),
     Figure("freya_source_pushes", "counter", "Reports that sources made by themselves.", lambda s: s.pushes),
+    Figure(
+        "freya_feed_limits_reached",
+        "counter",
+        "Feeds and reports from which something was left out, by the setting's name.",
+        lambda s: _keyed(s.limits),
+        ("limit",),
+    ),
     Figure("freya_compilations", "counter", "Feeds put together anew.", lambda s: s.compilations),
     Figure("freya_emissions", "counter", "Of them with a change.", lambda s: s.emissions),
     Figure("freya_compile_seconds", "counter", "Time spent on them.", lambda s: s.compute_s),

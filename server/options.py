@@ -79,7 +79,11 @@ def jwks_options(settings: Settings) -> JwksOptions | None:
 def session_options(settings: Settings) -> SessionOptions:
     """How long and how many sessions live."""
     sessions = settings.sessions
-    return SessionOptions(idle_ttl_s=sessions.session_idle_ttl_s, max_sessions=sessions.max_sessions)
+    return SessionOptions(
+        idle_ttl_s=sessions.session_idle_ttl_s,
+        max_sessions=sessions.max_sessions,
+        max_sources=sessions.sources_per_user,
+    )
 
 
 def enhancement_options(settings: Settings) -> EnhancementOptions:
@@ -156,10 +160,15 @@ def push_options(settings: Settings) -> PushOptions:
         max_connections=limits.max_connections,
         max_connections_per_user=limits.connections_per_user,
         max_connections_per_address=limits.connections_per_address,
+        max_message_bytes=limits.max_message_bytes,
         max_subscriptions=limits.subscriptions,
         max_concurrent_requests=limits.concurrent_requests,
         requests_per_s=limits.requests_per_s,
         request_burst=limits.request_burst,
+        frames_per_s=limits.frames_per_s,
+        frame_burst=limits.frame_burst,
+        publishes_per_s=limits.publishes_per_s,
+        publish_burst=limits.publish_burst,
         max_item_count=settings.feeds.max_items,
         heartbeat_s=limits.heartbeat_ms / 1000,
         stall_s=limits.stall_s,
@@ -178,6 +187,7 @@ def listeners(settings: Settings, tls: ssl.SSLContext | None) -> tuple[Listener,
         host=listening.host,
         port=listening.port,
         kind=kind,
+        counts_addresses=listening.direct_clients,
         reuse_port=listening.workers > 1,
         tls=tls,
     )

@@ -116,6 +116,9 @@ class Listening(Group):
     proxy_networks: Annotated[_Words, AfterValidator(_networks)] = _setting(
         ("127.0.0.0/8", "::1/128"), "Networks of the balancers whose PROXY header is believed"
     )
+    direct_clients: bool = _setting(
+        False, "Clients connect to the port itself, without a balancer: their addresses are their own"
+    )
     accept_per_s: float = _setting(
         0.0, "Upgrades accepted; past it 503 with Retry-After. 0: no limit", unit="1/s", ge=0
     )
@@ -183,6 +186,9 @@ class Sessions(Group):
         1800.0, "Without any connection a session ends after this", unit="s", ge=1
     )
     max_sessions: int = _setting(20_000, "Past this the longest idle session ends", ge=1)
+    sources_per_user: int = _setting(
+        64, "Sources that one user may have, of those there are; the defaults come in any case", ge=1
+    )
     memory_high_mib: int = _setting(
         0, "Past this resident size idle sessions end, then new connections get 503. 0: off", unit="MiB", ge=0
     )
@@ -198,7 +204,10 @@ class Connections(Group):
     connections_per_user: int = _setting(32, "Open connections of one user on this process", ge=1)
     max_connections: int = _setting(50_000, "Open connections of this process", ge=1)
     connections_per_address: int = _setting(
-        0, "Open connections of one address, where addresses are real (PROXY protocol). 0: off", ge=0
+        0,
+        "Open connections of one address. Counts what a PROXY header names, and with FREYA_DIRECT_CLIENTS"
+        " every peer. 0: off",
+        ge=0,
     )
     handshake_s: float = _setting(10.0, "From TCP connect to a finished handshake", unit="s", ge=0.5, le=120)
     first_byte_s: float = _setting(5.0, "From TCP connect to the first byte", unit="s", ge=0.5, le=120)
@@ -213,6 +222,17 @@ class Connections(Group):
     )
     requests_per_s: float = _setting(20.0, "Requests of one connection, in the long run", unit="1/s", gt=0)
     request_burst: int = _setting(100, "Requests of one connection at once", ge=1)
+    max_message_bytes: int = _setting(
+        65_536, "Size of one message of a client, inflated", unit="bytes", ge=16_384, le=65_536
+    )
+    frames_per_s: float = _setting(
+        500.0, "Frames of one connection of any kind, in the long run", unit="1/s", gt=0
+    )
+    frame_burst: int = _setting(2_000, "Frames of one connection at once", ge=100)
+    publishes_per_s: float = _setting(
+        200.0, "Feeds that one publisher writes to, over all its connections", unit="1/s", gt=0
+    )
+    publish_burst: int = _setting(2_000, "Feeds that one publisher writes to at once", ge=1)
     concurrent_requests: int = _setting(
         16, "Requests of one connection in flight; past it reading pauses", ge=1, le=1024
     )

@@ -50,6 +50,8 @@ class Conversation:
         self._on_result = on_result
         self._ids: Final = count(1)
         self._pending: dict[int, _Pending] = {}
+        self.max_message_bytes = MAX_MESSAGE_BYTES
+        """The welcome may name a lower bound."""
 
     async def run(self) -> End:
         """Reads until the connection ends, and says how. Every request still waiting fails then."""
@@ -71,7 +73,7 @@ class Conversation:
         """
         request_id = next(self._ids)
         message = encoding.request(request_id, method, params)
-        if len(message) > MAX_MESSAGE_BYTES:
+        if len(message) > self.max_message_bytes:
             raise MessageTooBig(method, repeatable=False)
         pending = self._pending[request_id] = _Pending(method)
         try:

@@ -279,6 +279,7 @@ class LiveFeed(Calls):
     def _welcomed(self, present: _Present, params: JsonObject) -> None:
         welcome = self._welcome = ConnectionWelcome.read(params)
         present.welcomed(welcome.heartbeat_ms)
+        present.conversation.max_message_bytes = welcome.limits.max_message_bytes
         self._policy.welcomed()
         self._following.own.rename(welcome.user)
         if self._following.watched:

@@ -330,6 +330,7 @@ export class FreyaClient {
     this.#welcome = Object.freeze({ heartbeatMs: DEFAULT_HEARTBEAT_MS, ...welcome });
     this.#following.welcomed(welcome.user);
     this.#connection.deadAfterMs = this.#welcome.heartbeatMs + GRACE_MS;
+    this.#connection.maxMessageBytes = Math.min(this.#connection.maxMessageBytes, welcome.limits?.maxMessageBytes ?? Infinity);
     this.#acks.start(welcome.ackEveryMs);
     this.#set("steady", () => (this.#failures = 0), STEADY_MS);
     const watched = this.#following.watched;

@@ -23,6 +23,8 @@ export class Connection {
   #deadAfterMs = OPEN_TIMEOUT_MS;
   #watchdog = null;
   #errorTimer = null;
+  /** The welcome may name a lower bound. */
+  maxMessageBytes = MOST_MESSAGE_BYTES;
 
   /**
    * @param socket a WebSocket that is connecting
@@ -63,7 +65,7 @@ export class Connection {
     const id = this.#nextId++;
     const text = JSON.stringify({ jsonrpc: "2.0", id, method, params });
     const size = byteLength(text);
-    if (size > MOST_MESSAGE_BYTES) return Promise.reject(new MessageTooBig(method, size, MOST_MESSAGE_BYTES));
+    if (size > this.maxMessageBytes) return Promise.reject(new MessageTooBig(method, size, this.maxMessageBytes));
     const repeatable = isRepeatable(method, params);
     return new Promise((resolve, reject) => {
       const timer = this.#timers.setTimeout(() => {

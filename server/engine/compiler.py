@@ -176,7 +176,10 @@ class Compiler:
         ):
             return items
         count = fit(items, limits, room)
-        return items if count == len(items) else items[:count]
+        if count == len(items):
+            return items
+        roster.counts.limit("max_items" if count == limits.items else "max_feed_bytes")
+        return items[:count]
 
     def _standing_errors(self, ranked: Ranked, left_out: int) -> tuple[SourceError, ...]:
         found: list[tuple[str, ErrorCode, str]] = []

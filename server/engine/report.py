@@ -76,6 +76,8 @@ class Flaw(NamedTuple):
 
     code: Literal["badAnswer", "limit"]
     message: str
+    limit: Literal["max_items", "max_item_bytes", ""] = ""
+    """The setting whose limit it was."""
 
 
 def admit_items(
@@ -156,9 +158,11 @@ def _what_is_wrong(
     if item.id in kept:
         return Flaw("badAnswer", f"Two items have the id {_short(item.id)}; the first is shown")
     if len(item.encoded) > limits.item_bytes:
-        return Flaw("limit", f"The item {_short(item.id)} is larger than {limits.item_bytes} bytes")
+        message = f"The item {_short(item.id)} is larger than {limits.item_bytes} bytes"
+        return Flaw("limit", message, "max_item_bytes")
     if len(kept) >= limits.held_items:
-        return Flaw("limit", f"The source has more than {limits.held_items} items; the rest is left out")
+        message = f"The source has more than {limits.held_items} items; the rest is left out"
+        return Flaw("limit", message, "max_items")
     return None
 
 

@@ -213,6 +213,8 @@ class Roster:
         """A new list in the place of the old. Raises BadAnswer, and then leaves the old one."""
         items, next_change_at = answered_items(answer)
         admitted, flaw = admit_items(slot.id, slot.items, items, self.limits, now)
+        if flaw is not None and flaw.limit:
+            self.counts.limit(flaw.limit)
         slot.next_change_at = wake_at(next_change_at, now)
         slot.inherited &= ~ITEMS
         self.put_items(slot, admitted)

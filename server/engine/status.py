@@ -115,13 +115,15 @@ class EngineCounts:
     """What an engine counts while it works, in plain integers. One object may count for many engines: then it
     says what all of them did, also those that are no more."""
 
-    __slots__ = ("compilations", "compute_s", "emissions", "failures", "pushes", "runs")
+    __slots__ = ("compilations", "compute_s", "emissions", "failures", "limits", "pushes", "runs")
 
     def __init__(self) -> None:
         self.runs: dict[SourceId, int] = {}
         """Calls begun, by source."""
         self.failures: dict[tuple[SourceId, ErrorCode], int] = {}
         """Calls without an answer, by source and code."""
+        self.limits: dict[str, int] = {}
+        """Compilations and reports from which something was left out, by the name of the limit's setting."""
         self.pushes = 0
         """Reports that sources made by themselves."""
         self.compilations = 0
@@ -133,6 +135,10 @@ class EngineCounts:
     def run(self, source_id: SourceId) -> None:
         """A call has begun."""
         self.runs[source_id] = self.runs.get(source_id, 0) + 1
+
+    def limit(self, name: str) -> None:
+        """Something was left out; `name` is that of the limit's setting."""
+        self.limits[name] = self.limits.get(name, 0) + 1
 
     def failure(self, source_id: SourceId, code: ErrorCode) -> None:
         """A call has failed."""

@@ -58,10 +58,13 @@ class Admission:
                 return _overload("The server is shutting down.", _DRAIN_RETRY_S)
             case Readiness.READY | Readiness.DRAINING:
                 pass
+        counters = self._hub.counters
         if self.overloaded or self._registry.count >= self._hub.options.max_connections:
+            counters.limit("memory_high_mib" if self.overloaded else "max_connections")
             return _overload("The server is full.", _BUSY_RETRY_S)
         wait_s = 0.0 if self._rate is None else self._rate.take(self._hub.clock.monotonic())
         if wait_s:
+            counters.limit("accept_per_s")
             # Those who are put off come back spread out, not all when the first has its turn.
             return _overload("Too many at once.", wait_s + self._hub.draw() * _BUSY_RETRY_S)
         return None
@@ -88,9 +91,11 @@ class Admission:
             return Refusal(HTTPStatus.FORBIDDEN, CloseCode.REVOKED, "The token was revoked.")
         options = self._hub.options
         if not replaces and self._count(claims.user) >= options.max_connections_per_user:
+            self._hub.counters.limit("connections_per_user")
             return _limit("Too many connections of this user.")
         per_address = options.max_connections_per_address
         if per_address and address is not None and self._registry.addresses[address] >= per_address:
+            self._hub.counters.limit("connections_per_address")
             return _limit("Too many connections from this address.")
         return None
 

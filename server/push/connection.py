@@ -179,6 +179,7 @@ class Connection(Wire):
         """So many frames came in, of whatever kind."""
         wait_s = self.life.take_frames(self.hub, count)
         if wait_s:
+            self.hub.counters.limit("frames_per_s")
             self.refuse(wait_s)
         return not wait_s
 

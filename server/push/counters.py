@@ -70,6 +70,7 @@ class Counters:
         "conflated",
         "deltas",
         "http_requests",
+        "limits",
         "messages_in",
         "methods",
         "push_age",
@@ -87,6 +88,8 @@ class Counters:
         self.closed: dict[int, int] = {}
         self.resumes: dict[str, int] = {}
         self.http_requests = 0
+        self.limits: dict[str, int] = {}
+        """How often each limit was met, by the name of its setting."""
         self.messages_in = 0
         self.bad_messages = 0
         self.stray_responses = 0
@@ -111,6 +114,10 @@ class Counters:
             talkers[user] += 1
         elif len(talkers) < _MAX_TALKERS:
             talkers[user] = 1
+
+    def limit(self, name: str) -> None:
+        """Somebody met a limit; `name` is that of its setting."""
+        self.limits[name] = self.limits.get(name, 0) + 1
 
     def take_talkers(self) -> Mapping[UserId, int]:
         """Messages by user since the last call; of very many users some are left out."""
@@ -145,6 +152,7 @@ class PushStatistics:
     closed: Mapping[int, int]
     resumes: Mapping[str, int]
     http_requests: int
+    limits: Mapping[str, int]
     messages_in: int
     bad_messages: int
     stray_responses: int

@@ -134,6 +134,7 @@ class Dispatcher:
             calls.refused = 0
             return False
         self._hub.counters.rate_limited += 1
+        self._hub.counters.limit("requests_per_s")
         calls.refused += 1
         if calls.refused > self._hub.options.max_refusals:
             connection.refuse(wait_s)
@@ -182,6 +183,8 @@ class Dispatcher:
 
     def _start(self, work: Work) -> None:
         work.calls.begin(work)
+        if work.calls.count == self._hub.options.max_concurrent_requests:
+            self._hub.counters.limit("concurrent_requests")
         if not work.endpoint.method.writes:
             work.calls.reads(work, self._tasks.start(self._run, work, name=work.endpoint.method.name))
             return

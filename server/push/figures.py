@@ -41,6 +41,7 @@ def push_statistics(
         closed=dict(counters.closed),
         resumes=dict(counters.resumes),
         http_requests=counters.http_requests,
+        limits=dict(counters.limits),
         messages_in=counters.messages_in,
         bad_messages=counters.bad_messages,
         stray_responses=counters.stray_responses,

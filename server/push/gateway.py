@@ -195,6 +195,7 @@ class Gateway:
         # Beside the connections themselves: who is refused for want of room is still told so.
         maximum = self._setup.options.max_connections
         if len(self._greetings) + self.registry.sockets >= maximum + maximum // 4 + 64:
+            self.hub.counters.limit("max_connections")
             return False
         self._greetings.add(greeting)
         return True

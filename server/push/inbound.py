@@ -94,8 +94,8 @@ class FrameParser:
 
     __slots__ = ("_opcode", "_parts", "_protocol")
 
-    def __init__(self, *, deflate: bool) -> None:
-        self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=MAX_MESSAGE_BYTES, logger=QUIET)
+    def __init__(self, *, deflate: bool, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=max_bytes, logger=QUIET)
         if deflate:
             self._protocol.extensions = [_decoder()]
         self._opcode: Opcode | None = None

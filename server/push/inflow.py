@@ -60,12 +60,12 @@ class Inflow:
 
     __slots__ = ("_data", "_events", "_receiver", "_scheduled", "over", "parser", "since")
 
-    def __init__(self, receiver: Receiver, *, deflate: bool, now: float) -> None:
+    def __init__(self, receiver: Receiver, *, deflate: bool, max_bytes: int, now: float) -> None:
         self._receiver = receiver
         self._events: deque[Event] = deque()
         self._data = b""
         self._scheduled = False
-        self.parser = FrameParser(deflate=deflate)
+        self.parser = FrameParser(deflate=deflate, max_bytes=max_bytes)
         self.since = now
         """When the message that is coming in began, or the last one was complete."""
         self.over = False

@@ -184,6 +184,7 @@ def _line(connection: Connection, now: float) -> None:
     match check:
         case LineCheck.STUCK:
             connection.hub.counters.stuck += 1
+            connection.hub.counters.limit("stall_s")
             connection.abort(CloseCode.SILENT)
         case _ if connection.has_waited_for_message(now) >= options.message_timeout_s:
             connection.close(CloseCode.SILENT, "a message took too long")

@@ -46,6 +46,7 @@ class Greeting(asyncio.Protocol):
         "_counts_address",
         "_deadline",
         "_door",
+        "_greeted",
         "_kind",
         "_late_bytes",
         "_left",
@@ -63,6 +64,7 @@ class Greeting(asyncio.Protocol):
         self._counts_address = counts_address
         self._transport: asyncio.Transport
         self._buffer = b""
+        self._greeted = False
         self._address = ""
         self._proxied = False
         self._busy = False
@@ -100,6 +102,7 @@ class Greeting(asyncio.Protocol):
             return
         if not self._buffer and not self._busy:
             self._wait(self._door.hub.options.handshake_timeout_s)
+        self._greeted = True
         self._buffer += data
         if not self._busy:
             self._read_on()
@@ -125,6 +128,8 @@ class Greeting(asyncio.Protocol):
             # Slowly, but the client takes its answer.
             self._left = left
             return now + _LINGER_S
+        if not self._over and (self._buffer or not self._greeted):
+            self._door.hub.counters.limit("handshake_s" if self._buffer else "first_byte_s")
         if self._over or not self._buffer:
             self._transport.abort()
         else:

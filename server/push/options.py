@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
-from protocol.transport import DEFAULT_HEARTBEAT_MS, HEARTBEAT_GRACE_MS
+from protocol.transport import DEFAULT_HEARTBEAT_MS, HEARTBEAT_GRACE_MS, MAX_MESSAGE_BYTES
 
 __all__ = ["PushOptions"]
 
@@ -36,6 +36,8 @@ class PushOptions:
     max_connections_per_user: int = 32
     max_connections_per_address: int = 0
     """0: no bound. Counts only addresses that a PROXY header named, or of a listener declared public."""
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+    """Of one message that comes in, inflated; past it the connection closes with 1009."""
     max_subscriptions: int = 64
     max_concurrent_requests: int = 16
     max_waiting_replies: int = 64

@@ -7,7 +7,7 @@ import orjson
 from protocol.encoding import notification
 from protocol.messages.schemas import schema_digest
 from protocol.times import to_ms, to_wire
-from protocol.transport import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, PROTOCOL_VERSION
+from protocol.transport import MAX_FRAME_BYTES, PROTOCOL_VERSION
 from server.push.connection import Connection
 from server.push.frames import text_frame
 from server.push.hub import Hub
@@ -22,7 +22,7 @@ class Welcome:
         self._hub = hub
         options = hub.options
         limits = {
-            "maxMessageBytes": MAX_MESSAGE_BYTES,
+            "maxMessageBytes": options.max_message_bytes,
             "maxFrameBytes": MAX_FRAME_BYTES,
             "requestsPerS": options.requests_per_s,
             "burst": options.request_burst,

@@ -101,7 +101,7 @@ class Wire(asyncio.Protocol, ABC):
         """Bytes have come."""
         self.line.heard = self.hub.clock.monotonic()
         if self._inflow is None:
-            payload = read_small(data)
+            payload = read_small(data) if len(data) <= self.hub.options.max_message_bytes else None
             if payload is not None:
                 if payload:
                     self.receive(payload)
@@ -179,6 +179,8 @@ class Wire(asyncio.Protocol, ABC):
     def peer_left(self, parser: FrameParser, goodbye: Goodbye) -> None:
         """The peer closed, or broke the framing: the parser's close frame is the last word."""
         last_words = b"".join(parser.to_send())
+        if goodbye.failed and goodbye.code == CloseCode.TOO_BIG:
+            self.hub.counters.limit("max_message_bytes")
         if self._leave(goodbye.code, ""):
             self.transport.write(last_words)
             self.hub.members.say_farewell(self.transport, parser)
@@ -250,7 +252,9 @@ class Wire(asyncio.Protocol, ABC):
         self.close(CloseCode.INTERNAL)
 
     def _new_inflow(self) -> Inflow:
-        return Inflow(self, deflate=self.deflate, now=self.hub.clock.monotonic())
+        hub = self.hub
+        max_bytes = hub.options.max_message_bytes
+        return Inflow(self, deflate=self.deflate, max_bytes=max_bytes, now=hub.clock.monotonic())
 
     def _fail(self, code: int, reason: str) -> None:
         """Ends over what the peer sent, without waiting for its close frame."""

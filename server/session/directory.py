@@ -5,7 +5,7 @@ Keeps the sessions, those in the making, and the idle ones in the order in which
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +43,8 @@ class DirectoryStatistics:
     created: int
     failed: int
     evicted: int
+    limits: Mapping[str, int]
+    """Sessions that ended early or were refused for want of room, by the name of the setting."""
 
 
 class _Creation:
@@ -87,6 +89,7 @@ class SessionDirectory:
         self._closing_at_once = CapacityLimiter(_CLOSING_AT_ONCE)
         self._closed = False
         self._created = self._failed = self._evicted = 0
+        self._limits = {"max_sessions": 0, "memory_high_mib": 0}
 
     def __iter__(self) -> Iterator[UserSession]:
         return iter(tuple(self._sessions.values()))
@@ -173,6 +176,7 @@ class SessionDirectory:
         for session in longest:
             self.end(session, "removed")
         self._evicted += len(longest)
+        self._limits["memory_high_mib"] += len(longest)
         return len(longest)
 
     def refuse(self) -> None:
@@ -198,6 +202,7 @@ class SessionDirectory:
             self._created,
             self._failed,
             self._evicted,
+            dict(self._limits),
         )
 
     # Making one
@@ -214,6 +219,7 @@ class SessionDirectory:
         maximum = self._parts.options.max_sessions
         if len(self._sessions) + len(self._creations) < maximum:
             return
+        self._limits["max_sessions"] += 1
         longest = next(iter(self._idle.values()), None)
         young = self._parts.clock.monotonic() - _YOUNG_S
         if longest is None or longest.idle_since is None or longest.idle_since > young:

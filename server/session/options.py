@@ -17,6 +17,9 @@ class SessionOptions:
     max_sessions: int = 50_000
     """Past it the longest idle session goes; where none is idle, a new one is refused."""
 
+    max_sources: int = 64
+    """Rows of sources that a user may have; one more is refused."""
+
     history_revisions: int = 64
     """Revisions a session keeps, so that who comes back gets the difference."""
 

@@ -15,6 +15,7 @@ from protocol.errors import (
     CredentialStorageUnavailable,
     InvalidCredentials,
     Issue,
+    LimitReached,
     SourceNotFound,
     StorageUnavailableError,
     VerificationFailed,
@@ -119,7 +120,8 @@ class SourceWrites:
         verify: bool = False,
     ) -> dict[str, JsonValue]:
         """Makes or replaces the row. Stored credentials stay unless new ones are given or a field that says
-        where they are sent has changed. Raises as `patch` does, but for `noRow`."""
+        where they are sent has changed. Raises as `patch` does, but for `noRow`; and LimitReached for one
+        more source than a user may have."""
         change = Change(enabled, config or {}, credentials, if_version, replaces=True)
         return await self._change(user, source_id, change, verify)
 
@@ -200,11 +202,16 @@ class SourceWrites:
 
         async def put(tx: WriteTx) -> SourceConfigRow:
             row = await source_configs.get(tx, user, provider.source_id)
-            return await self._put(tx, user, provider, plan_change(provider, row, change))
+            return await self._put(tx, user, provider, row, plan_change(provider, row, change))
 
         return put
 
-    async def _put(self, tx: WriteTx, user: UserId, provider: AnyProvider, plan: Plan) -> SourceConfigRow:
+    async def _put(
+        self, tx: WriteTx, user: UserId, provider: AnyProvider, row: SourceConfigRow | None, plan: Plan
+    ) -> SourceConfigRow:
+        maximum = self._manager.setup.options.max_sources
+        if row is None and len(await source_configs.list_(tx, user)) >= maximum:
+            raise LimitReached("sources", maximum)
         match plan.credentials:
             case GivenCredentials(raw=raw):
                 sealed = self._seal(user, provider, raw)
@@ -283,7 +290,7 @@ class SourceWrites:
                 raise VersionConflict(provider.source_id, version)
             prepared.put(user, provider.source_id, tx.seq, probed.source)
             offered.append(tx.seq)
-            return await self._put(tx, user, provider, plan)
+            return await self._put(tx, user, provider, now, plan)
 
         try:
             return await self._write(user, put)

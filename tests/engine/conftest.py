@@ -23,6 +23,7 @@ from server.engine import (
     SourceStatus,
     TaskScope,
 )
+from server.engine.status import EngineCounts
 from tests.engine.sources import values
 from tests.support.clock import TestClock
 
@@ -48,6 +49,7 @@ class Feed:
         self.states: list[EngineState] = []
         self.causes: list[Cause] = []
         self.told: list[SourceId] = []
+        self.counts = EngineCounts()
         self._on_change = on_change
         self.engine = FeedEngine(
             clock=clock,
@@ -57,6 +59,7 @@ class Feed:
             processors=processors,
             finish=finish,
             limits=limits or FeedLimits(),
+            counts=self.counts,
             order=[SourceId(name) for name in order],
             rng=Random(0),
         )

@@ -184,6 +184,7 @@ async def test_an_item_that_is_too_large_is_left_out(make_feed: MakeFeed) -> Non
     source.handle.push_items([source.one("1"), source.one("2", value="x" * 2000)])
     assert feed.ids == ["a.source/1"]
     assert feed.errors == {"a.source": "limit"}
+    assert feed.counts.limits == {"max_item_bytes": 1}
 
 
 async def test_context_that_is_too_large_is_left_out(make_feed: MakeFeed) -> None:
@@ -226,6 +227,17 @@ async def test_past_the_feeds_limits_the_lowest_ranked_are_left_out_and_counted(
     assert again.since == error.since
     other.handle.push_items([])
     assert feed.errors == {}
+    assert feed.counts.limits == {"max_items": 2}
+
+
+async def test_past_the_feeds_size_the_lowest_ranked_are_left_out_and_counted(make_feed: MakeFeed) -> None:
+    feed = make_feed(limits=FeedLimits(bytes=5_000))
+    source = Pushing("a.source")
+    await feed.add(source)
+    source.handle.push_items([source.one(str(n), value="x" * 1_000) for n in range(7)])
+    assert feed.ids == [f"a.source/{n}" for n in range(4)]
+    assert feed.errors == {"freya.limits": "limit"}
+    assert feed.counts.limits == {"max_feed_bytes": 1}
 
 
 async def test_a_feed_is_never_larger_than_its_limit_context_included(make_feed: MakeFeed) -> None:

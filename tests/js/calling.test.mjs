@@ -81,6 +81,14 @@ test("a message over the protocol's bound is not sent, and counts bytes, not let
   assert.ok(socket().last("item.publish"));
 });
 
+test("a server may take less than the protocol's bound, and says so in its welcome", async () => {
+  const { client, socket } = begin();
+  await settled();
+  await socket().welcome({ limits: { maxMessageBytes: 16_384 } });
+  await assert.rejects(client.call("item.publish", { text: "e".repeat(17_000) }), { name: "MessageTooBig" });
+  assert.equal(socket().last("item.publish"), undefined);
+});
+
 test("more calls in flight than there may be are refused here", async () => {
   const { client, socket } = await beginLive();
   const calls = Array.from({ length: 257 }, () => client.call("connection.ping"));

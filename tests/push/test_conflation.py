@@ -205,3 +205,4 @@ async def test_a_socket_whose_peer_takes_no_byte_for_long_is_dropped(slow_world:
         assert connections(server) == []
         statistics = server.gateway.statistics()
         assert (statistics.stuck, statistics.closed) == (1, {4408: 1})
+        assert statistics.limits == {"stall_s": 1}

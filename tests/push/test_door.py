@@ -107,6 +107,7 @@ async def test_a_user_has_only_so_many_connections(world: World) -> None:
         status, headers = await refused(server, server.token())
         assert (status, headers["retry-after"]) == (429, "30")
         assert await closed(server, server.token()) == (4429, "retryInMs=30000")
+        assert server.gateway.statistics().limits == {"connections_per_user": 2}
         await second.ws.close()
         async with open_peer(server.address, server.token()):
             pass
@@ -117,6 +118,7 @@ async def test_a_process_has_only_so_many_connections(world: World) -> None:
     async with open_peer(server.address, server.token()):
         assert (await refused(server, server.token("bob")))[0] == 503
         assert (await closed(server, server.token("bob")))[0] == 1013
+        assert server.gateway.statistics().limits == {"max_connections": 2}
 
 
 async def test_upgrades_past_the_rate_are_put_off(world: World) -> None:
@@ -128,11 +130,13 @@ async def test_upgrades_past_the_rate_are_put_off(world: World) -> None:
         code, reason = await closed(server, server.token())
         assert code == 1013
         assert reason.startswith("retryInMs=")
+        assert server.gateway.statistics().limits == {"accept_per_s": 2}
 
 
 async def test_a_process_short_of_memory_takes_nobody_new(server: Server) -> None:
     server.gateway.set_overloaded(True)
     assert (await refused(server, server.token()))[0] == 503
+    assert server.gateway.statistics().limits == {"memory_high_mib": 1}
     server.gateway.set_overloaded(False)
     async with open_peer(server.address, server.token()):
         pass
@@ -274,6 +278,7 @@ async def test_slow_handshakes_end_at_their_deadlines(slow_world: World) -> None
         assert (await slow.rest()).startswith(b"HTTP/1.1 408")
         await clock.advance(10.0, quiet_s=0.05)
         assert (await lazy.rest()).startswith(b"HTTP/1.1 200")
+    assert server.gateway.statistics().limits == {"first_byte_s": 1, "handshake_s": 1}
 
 
 async def test_addresses_are_counted_as_the_balancer_names_them(world: World) -> None:
@@ -297,6 +302,23 @@ async def test_addresses_are_counted_as_the_balancer_names_them(world: World) ->
     assert await status("192.0.2.1", "a") == b"101"
     assert await status("192.0.2.2", "b") == b"101"
     assert await status("192.0.2.1", "c") == b"429"
+    assert server.gateway.statistics().limits == {"connections_per_address": 1}
+
+
+async def test_where_clients_come_directly_their_own_addresses_are_counted(world: World) -> None:
+    server = await world.start(
+        options=PushOptions(max_connections_per_address=1), listener=Listener(port=0, counts_addresses=True)
+    )
+    async with open_peer(server.address, server.token()):
+        assert (await refused(server, server.token("bob")))[0] == 429
+        assert server.gateway.statistics().limits == {"connections_per_address": 1}
+        # Behind a balancer all have its address: that one is nobody's.
+        async with server.gateway.listen(Listener(port=0)) as [(_, port)]:
+            for name in ("carol", "dave"):
+                async with open_peer(f"127.0.0.1:{port}", server.token(name)):
+                    pass
+    async with open_peer(server.address, server.token("bob")):
+        pass
 
 
 async def test_a_trusted_peer_without_a_proxy_header_is_dropped(world: World) -> None:

@@ -176,6 +176,7 @@ async def test_a_publisher_has_an_allowance_over_all_its_connections(world: Worl
         error = await two.fail("item.publish", publish)
         assert (error["code"], error["data"]["temporary"]) == (-32009, True)
         assert error["data"]["retryInMs"] > 0
+        assert server.gateway.statistics().limits == {"publishes_per_s": 1}
         await other.call("item.publish", publish)
 
 

@@ -167,6 +167,7 @@ async def test_reading_pauses_while_as_many_requests_run_as_may(world: World) ->
             await peer.reply(number)
         await peer.reply("ping")
         assert server.board.said == ["0", "1", "2", "3"]
+    assert server.gateway.statistics().limits["concurrent_requests"] >= 1
 
 
 async def test_requests_past_the_rate_are_refused_and_then_the_connection_closes(slow_world: World) -> None:
@@ -185,6 +186,8 @@ async def test_requests_past_the_rate_are_refused_and_then_the_connection_closes
             await peer.send("connection.ping", id_=f"x{number}")
         close = await peer.closed()
         assert (close.code, close.reason.startswith("retryInMs=")) == (4429, True)
+    # One refused, then four, of which the last ended it.
+    assert server.gateway.statistics().limits == {"requests_per_s": 5}
 
 
 async def test_broken_messages_over_and_over_end_in_4400(world: World) -> None:

@@ -127,6 +127,7 @@ async def test_only_so_many_feeds_may_be_followed(world: World) -> None:
         assert isinstance(error, dict)
         assert (error["code"], error["data"]["limit"], error["data"]["max"]) == (-32015, "subscriptions", 2)
         assert "alice" not in errors
+    assert server.gateway.statistics().limits == {"subscriptions": 1}
 
 
 async def test_anothers_context_needs_its_scope(server: Server) -> None:

@@ -211,6 +211,7 @@ async def test_a_flood_of_control_frames_ends_in_4429_and_hurts_nobody(world: Wo
         await peer.send(masked(b"", opcode=opcode) * 5000)
         assert (await peer.close_frame())[0] == 4429
         await bob.call("connection.ping")
+    assert server.gateway.statistics().limits == {"frames_per_s": 1}
 
 
 async def test_a_flood_of_tiny_fragments_ends_in_4429(world: World) -> None:
@@ -219,6 +220,17 @@ async def test_a_flood_of_tiny_fragments_ends_in_4429(world: World) -> None:
         await peer.until("connection.welcome")
         await peer.send(masked(b"", fin=False) + masked(b"", opcode=0, fin=False) * 5000)
         assert (await peer.close_frame())[0] == 4429
+
+
+@pytest.mark.parametrize("payload", [b'"' + b"x" * 20_000 + b'"', b'"' + b"x" * 70_000 + b'"'])
+async def test_a_message_past_the_bound_of_its_setting_ends_in_1009(world: World, payload: bytes) -> None:
+    server = await world.start(options=PushOptions(max_message_bytes=16_384))
+    async with open_raw(server.address, server.token(), query=CALM) as peer:
+        welcome = await peer.until("connection.welcome")
+        assert welcome["limits"]["maxMessageBytes"] == 16_384
+        await peer.send(masked(payload))
+        assert (await peer.close_frame())[0] == 1009
+    assert server.gateway.statistics().limits == {"max_message_bytes": 1}
 
 
 async def test_a_message_that_comes_in_drops_is_not_waited_for_without_end(slow_world: World) -> None:

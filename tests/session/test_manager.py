@@ -275,6 +275,7 @@ async def test_past_the_limit_the_longest_idle_session_goes_first(world: World) 
     sessions[0].attach(Listener())
     await replica.session(UserId("d"))
     assert [session.closed for session in sessions] == [False, True, False]
+    assert replica.manager.statistics().directory.limits["max_sessions"] == 1
 
 
 async def test_a_full_process_refuses_rather_than_end_what_is_in_use(world: World) -> None:

@@ -10,12 +10,14 @@ import pytest
 
 from protocol.errors import (
     InvalidSourceConfig,
+    LimitReached,
     SourceNotFound,
     VersionConflict,
 )
 from protocol.ids import SourceId
 from protocol.messages.objects import SourceState
 from server.engine.source import ConfigProblem
+from server.session.options import SessionOptions
 from server.sources.inbox import INBOX_ID
 from storage import source_configs
 from tests.session.conftest import ALICE, BOB, Listener, Replica, World, texts
@@ -210,6 +212,21 @@ async def test_a_conditional_write_loses_to_the_one_before_it(world: World) -> N
     assert row.config == {"text": "first"}
     with pytest.raises(VersionConflict):
         await replica.sources.put(ALICE, STAGE, enabled=True, if_version=0)
+
+
+async def test_a_user_has_only_so_many_sources(world: World) -> None:
+    replica = await world.replica(Stage(), Stage(source_id=NEEDY), options=SessionOptions(max_sources=2))
+    await replica.sources.put(ALICE, STAGE, enabled=False)
+    await replica.sources.put(ALICE, INBOX_ID, enabled=True)
+    for verify in (False, True):
+        with pytest.raises(LimitReached) as caught:
+            await replica.sources.put(ALICE, NEEDY, enabled=True, verify=verify)
+        assert (caught.value.limit, caught.value.max) == ("sources", 2)
+    assert await stored(replica, NEEDY) is None
+    await replica.sources.put(ALICE, STAGE, enabled=True)  # of those there are, any may be changed
+    await replica.sources.put(BOB, NEEDY, enabled=True)
+    await replica.sources.delete(ALICE, INBOX_ID)
+    await replica.sources.put(ALICE, NEEDY, enabled=True)
 
 
 async def test_deleting_erases_the_row_its_credentials_and_what_the_source_remembered(world: World) -> None:

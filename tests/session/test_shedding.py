@@ -20,6 +20,7 @@ async def test_the_longest_idle_sessions_go_and_those_in_use_stay(world: World) 
     assert replica.manager.shed(10) == 1
     assert replica.manager.shed(10) == 0
     assert replica.manager.statistics().directory.evicted == 3
+    assert replica.manager.statistics().directory.limits == {"max_sessions": 0, "memory_high_mib": 3}
 
 
 async def test_a_session_just_handed_out_is_not_taken_away(world: World) -> None:

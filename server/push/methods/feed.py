@@ -106,6 +106,7 @@ class _Feed:
         maximum = self._rooms.hub.options.max_subscriptions
         others = [sub for sub in connection.subs if sub.feed != connection.user]
         if len(others) >= maximum and feed != call.user and connection.subscription(feed) is None:
+            self._rooms.hub.counters.limit("subscriptions")
             raise LimitReached("subscriptions", maximum)
         # What was allowed when the request came may have been taken back while the session was made.
         if connection.is_closed or not may_watch(connection.bearer.claims, feed):

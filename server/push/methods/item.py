@@ -51,4 +51,5 @@ class _Item:
         wait_s = self._allowances.take(publisher, self._hub.clock.monotonic(), feeds)
         if wait_s:
             self._hub.counters.rate_limited += 1
+            self._hub.counters.limit("publishes_per_s")
             raise RateLimited(math.ceil(wait_s * 1000))

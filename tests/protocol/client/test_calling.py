@@ -21,7 +21,7 @@ from protocol.errors import InvalidParams, Issue, RateLimited, VersionConflict
 from protocol.feed import FeedItem, SourceError
 from protocol.frozen import JsonObject, JsonValue
 from protocol.messages.objects import SourceState
-from tests.protocol.client.peers import PATIENCE_S, Heard, Notes, Peer, Server, feed_of, until
+from tests.protocol.client.peers import LIMITS, PATIENCE_S, Heard, Notes, Peer, Server, feed_of, until
 from tests.protocol.strategies import START
 from tests.protocol.test_messages import ERROR, ITEM, METHOD_SAMPLES, STATE
 from tests.support.clock import TestClock
@@ -160,6 +160,16 @@ async def test_a_message_over_the_bound_is_not_sent(server: Server) -> None:
             await feed.call("source.patch", {"sourceId": "s", "config": {"a": "x" * 65_536}})
         (asked, _) = await call_and_answer(peer, feed.dismiss("s/a"), {})
         assert asked == ("item.dismiss", {"id": "s/a"})
+
+
+async def test_a_server_may_take_less_and_says_so_in_its_welcome(server: Server) -> None:
+    async with connect(server.url, TOKEN) as feed:
+        peer = await server.accept()
+        await peer.welcome(limits={**LIMITS, "maxMessageBytes": 16_384})
+        await peer.snapshot(feed_of(0), "c1")
+        await until(lambda: feed.status is Status.LIVE)
+        with pytest.raises(MessageTooBig):
+            await feed.call("source.patch", {"sourceId": "s", "config": {"a": "x" * 17_000}})
 
 
 async def test_a_cancelled_call_leaves_the_connection_as_it_was(server: Server) -> None:
