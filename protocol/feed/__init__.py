@@ -6,7 +6,7 @@ in `protocol.encoding`.
 
 from __future__ import annotations
 
-from protocol.feed.cursor import MAX_CURSOR_LENGTH, Cursor
+from protocol.feed.cursor import MAX_CURSOR_LENGTH, Cursor, cursor_text
 from protocol.feed.item import FeedItem, Signals, Slot, TimeRelevance
 from protocol.feed.parts import (
     ContextEntry,
@@ -34,5 +34,6 @@ __all__ = [
     "SourceError",
     "TimeRelevance",
     "context_key_bytes",
+    "cursor_text",
     "sorted_context",
 ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import binascii
 import struct
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["MAX_CURSOR_LENGTH", "Cursor"]
+__all__ = ["MAX_CURSOR_LENGTH", "Cursor", "cursor_text"]
 
 # The protocol's bound; ours are shorter.
 MAX_CURSOR_LENGTH: Final = 128
@@ -17,6 +17,7 @@ _VERSION: Final = 1
 # version, tag of the feed's id, epoch, revision, seq, digest
 _LAYOUT: Final = struct.Struct(">BI8sQQ12s")
 _TEXT_LENGTH: Final = -(-_LAYOUT.size * 4 // 3)
+_TO_URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
 _PADDING: Final = "=" * (-_TEXT_LENGTH % 4)
 _FROM_URLSAFE: Final = str.maketrans(
     "-_+/", "+/  "
@@ -35,8 +36,7 @@ class Cursor:
 
     def encode(self, feed: str) -> str:
         """The wire text, good for `feed` alone: at most 128 of `[A-Za-z0-9_-]`."""
-        packed = _LAYOUT.pack(_VERSION, _tag(feed), self.epoch, self.revision, self.seq, self.digest)
-        return urlsafe_b64encode(packed)[:_TEXT_LENGTH].decode()
+        return cursor_text(feed, self.epoch, self.revision, self.seq, self.digest)
 
     @classmethod
     def decode(cls, feed: str, text: str) -> Cursor | None:
@@ -51,6 +51,12 @@ class Cursor:
         if version != _VERSION or tag != _tag(feed):
             return None
         return cls(epoch, revision, seq, digest)
+
+
+def cursor_text(feed: str, epoch: bytes, revision: int, seq: int, digest: bytes) -> str:
+    """What `Cursor(epoch, revision, seq, digest).encode(feed)` is, for whoever needs nothing but the text."""
+    packed = _LAYOUT.pack(_VERSION, _tag(feed), epoch, revision, seq, digest)
+    return b2a_base64(packed, newline=False).translate(_TO_URLSAFE)[:_TEXT_LENGTH].decode()
 
 
 def _tag(feed: str) -> int:

@@ -21,13 +21,14 @@ class Alarm:
     again. So a change costs no timer of its own unless it brings the next ring forward.
     """
 
-    __slots__ = ("_at", "_clock", "_ring", "_timer", "rings")
+    __slots__ = ("_at", "_clock", "_ring", "_timer", "_wall", "rings")
 
     def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
         self._clock = clock
         self._ring = ring
         self._timer: Timer | None = None
         self._at = 0.0
+        self._wall: datetime | None = None  # the timer rings by then
         self.rings = 0
 
     def set(self, moment_s: float) -> None:
@@ -45,16 +46,20 @@ class Alarm:
 
     def set_wall(self, moment: datetime | None) -> None:
         """By the clock's `now`; None is never."""
-        if moment is not None:
-            self.set(self._clock.monotonic() + (moment - self._clock.now()).total_seconds())
+        if moment is None:
+            return
+        if self._timer is not None and self._wall is not None and self._wall <= moment:
+            return  # as most changes do, it names a moment that was set before
+        self._wall = moment
+        self.set(self._clock.monotonic() + (moment - self._clock.now()).total_seconds())
 
     def cancel(self) -> None:
         """Rings no more until it is set again."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer = self._wall = None
 
     def _on_timer(self) -> None:
-        self._timer = None
+        self._timer = self._wall = None
         self.rings += 1
         self._ring()

@@ -39,12 +39,12 @@ class Compiler:
         "_began_s",
         "_busy",
         "_cause",
-        "_compiled",
         "_finish",
         "_on_change",
         "_processors",
         "_roster",
         "_standing",
+        "compiled",
         "look_again_at",
         "state",
     )
@@ -64,16 +64,12 @@ class Compiler:
         self.look_again_at: datetime | None = None
         """When a post-processor will say something else."""
         self._standing = StandingErrors()
-        self._compiled = 0  # the roster's changes that `state` has in it, or is about to have
+        self.compiled = 0
+        """The roster's changes that `state` has in it, or is about to have."""
         self._busy = False
         self._began_s = 0.0
         self._cause: tuple[SourceId | None, Trigger] = (None, "fetch")
         self._again: tuple[SourceId | None, Trigger] | None = None
-
-    def catch_up(self, source: SourceId | None, trigger: Trigger) -> None:
-        """Compiles if the roster has changed since the last time."""
-        if self._roster.changes != self._compiled:
-            self.compile(source, trigger)
 
     def catch_up_if_asked(self) -> None:
         """Compiles if somebody wanted it while it could not be done."""
@@ -90,7 +86,7 @@ class Compiler:
         self._busy = True
         self._again = None
         self._cause = source, trigger
-        self._compiled = roster.changes
+        self.compiled = roster.changes
         self._began_s = roster.clock.monotonic()
         items = tuple(chain.from_iterable([slot.items.items for slot in roster.shown]))
         if not self._processors:
@@ -140,7 +136,7 @@ class Compiler:
 
     def _assemble(self, ranked: Ranked) -> EngineState:
         roster = self._roster
-        finished = self._finished(ranked.items)
+        finished = ranked.items if self._finish is None else self._finished(self._finish, ranked.items)
         items = self._within_limits(finished, ranked)
         groups = ranked.groups
         if groups and items is not ranked.items:
@@ -155,11 +151,9 @@ class Compiler:
             roster.alarm.set_wall(self.look_again_at)
         return EngineState(items, groups, errors, pending, roster.context.sorted())
 
-    def _finished(self, items: tuple[FeedItem, ...]) -> tuple[FeedItem, ...]:
-        if self._finish is None:
-            return items
+    def _finished(self, finish: Finish, items: tuple[FeedItem, ...]) -> tuple[FeedItem, ...]:
         try:
-            return self._finish(items, self._roster.view())
+            return finish(items, self._roster.view())
         except Exception:  # a feed without its finish is better than none
             _log.exception("feed_finish_failed")
             return items

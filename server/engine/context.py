@@ -47,6 +47,10 @@ class Context:
         entry = self._entries.get(context_key_bytes(key))
         return None if entry is None else entry.value
 
+    def entry(self, key_bytes: bytes) -> ContextEntry | None:
+        """The entry under the key of these canonical bytes: for whoever looks it up over and over."""
+        return self._entries.get(key_bytes)
+
     def find(self, prefix: ContextKey) -> tuple[ContextEntry, ...]:
         """The entries whose keys begin with these whole parts, the exact key included, in insertion order.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from inspect import isawaitable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from protocol.feed import FeedItem, Group
 from server.engine.clock import Clock, expire_after
@@ -37,9 +37,6 @@ class Ranked(NamedTuple):
     """The size of what they added, encoded."""
 
 
-_Steps: TypeAlias = Generator[Awaitable[object], object, Ranked]
-
-
 def derive(
     items: tuple[FeedItem, ...],
     ctx: Context,
@@ -51,59 +48,66 @@ def derive(
     then: Callable[[Ranked], None],
 ) -> None:
     """Calls `then` with the result: before this returns, if no processor makes us wait, else from a task."""
-    steps = _steps(items, ctx, processors)
-    try:
-        awaited = next(steps)
-    except StopIteration as done:
-        then(done.value)
-    else:
-        tasks.start(_drive, steps, awaited, clock, timeout_s, then, name="derive")
-
-
-def _steps(items: tuple[FeedItem, ...], ctx: Context, processors: Sequence[PostProcessor]) -> _Steps:
-    """All processors, one after another. Yields what must be awaited, and is sent what came of it."""
     ranking = Ranking(items)
     failures: list[Failed] = []
-    for processor in processors:
+    for place, processor in enumerate(processors):
         try:
             wanted: object = processor(ranking.items, ctx)
-            if isawaitable(wanted):
-                wanted = yield wanted
-            if not isinstance(wanted, Processed):
-                raise TypeError(f"a post-processor gave {type(wanted).__name__} instead of Processed")
-            ranking.apply(wanted)
-        except GeneratorExit:
-            raise
-        except TimeoutError as late:
-            failures.append(Failed(processor.name, "The post-processor took too long and was left out", late))
+            if type(wanted) is not Processed and isawaitable(wanted):
+                derivation = _Derivation(ranking, failures, ctx, clock, timeout_s, then)
+                tasks.start(derivation.go_on, wanted, processors[place:], name="derive")
+                return
+            ranking.apply(_checked(wanted))
         except BaseException as raised:  # a foreign call: whatever it raises is its failure
-            if is_cancellation(raised) or is_fatal(raised):
-                raise
-            failures.append(Failed(processor.name, "The post-processor failed and was left out", raised))
+            failures.append(_failure(processor, raised))
+    then(_ranked(ranking, failures))
+
+
+class _Derivation(NamedTuple):
+    """One that had to wait."""
+
+    ranking: Ranking
+    failures: list[Failed]
+    ctx: Context
+    clock: Clock
+    timeout_s: float
+    then: Callable[[Ranked], None]
+
+    async def go_on(self, awaited: Awaitable[object], processors: Sequence[PostProcessor]) -> None:
+        """The first of these processors has given what to wait for; the others are still to be called."""
+        wanted: object = awaited
+        for place, processor in enumerate(processors):
+            try:
+                if place:
+                    wanted = processor(self.ranking.items, self.ctx)
+                if isawaitable(wanted):
+                    wanted = await self._outcome(wanted)
+                self.ranking.apply(_checked(wanted))
+            except BaseException as raised:  # a foreign call: whatever it raises is its failure
+                self.failures.append(_failure(processor, raised))
+        self.then(_ranked(self.ranking, self.failures))
+
+    async def _outcome(self, awaited: Awaitable[object]) -> object:
+        with expire_after(self.clock, self.timeout_s):
+            return await awaited
+        raise TimeoutError
+
+
+def _checked(wanted: object) -> Processed:
+    if isinstance(wanted, Processed):
+        return wanted
+    raise TypeError(f"a post-processor gave {type(wanted).__name__} instead of Processed")
+
+
+def _failure(processor: PostProcessor, raised: BaseException) -> Failed:
+    """What a processor raised. Raises again what ends tasks or processes; to be called while handling it."""
+    if isinstance(raised, TimeoutError):
+        return Failed(processor.name, "The post-processor took too long and was left out", raised)
+    if is_cancellation(raised) or is_fatal(raised):
+        raise raised
+    return Failed(processor.name, "The post-processor failed and was left out", raised)
+
+
+def _ranked(ranking: Ranking, failures: Sequence[Failed]) -> Ranked:
     items, groups = ranking.result()
     return Ranked(items, groups, tuple(failures), ranking.next_change_at, ranking.added_bytes)
-
-
-async def _drive(
-    steps: _Steps, awaited: Awaitable[object], clock: Clock, timeout_s: float, then: Callable[[Ranked], None]
-) -> None:
-    while True:
-        result, raised = await _outcome(awaited, clock, timeout_s)
-        try:
-            awaited = steps.send(result) if raised is None else steps.throw(raised)
-        except StopIteration as done:
-            then(done.value)
-            return
-
-
-async def _outcome(
-    awaited: Awaitable[object], clock: Clock, timeout_s: float
-) -> tuple[object, BaseException | None]:
-    try:
-        with expire_after(clock, timeout_s):
-            return await awaited, None
-    except BaseException as raised:  # judged where the processor was called
-        if is_cancellation(raised) or is_fatal(raised):
-            raise
-        return None, raised
-    return None, TimeoutError()

@@ -253,10 +253,12 @@ class FeedEngine:
 
     def _settled(self, source: SourceId | None, trigger: Trigger) -> None:
         """A step of the roster is over."""
-        self._compiler.catch_up(source, trigger)
-        touched = self._roster.touched
+        roster = self._roster
+        if roster.changes != self._compiler.compiled:
+            self._compiler.compile(source, trigger)
+        touched = roster.touched
         if touched is not None:
-            self._roster.touched = None
+            roster.touched = None
             if self._on_status is not None:
                 for name in touched:
                     self._tell_status(self._on_status, name)

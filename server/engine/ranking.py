@@ -29,6 +29,9 @@ class Ranking:
 
         Raises ValueError or TypeError for what makes no sense; then nothing has changed.
         """
+        if not (wanted.boost or wanted.suppress or wanted.additional_items or wanted.groups):
+            self.next_change_at = _earlier(self.next_change_at, checked_time(wanted.next_change_at))
+            return
         # Everything that can fail comes first.
         additions = _additions(self.items, wanted.additional_items)
         gone = frozenset(wanted.suppress)

@@ -129,7 +129,10 @@ class Reception:
         try:
             now = self.clock.now()
             roster.commit_items(slot, answer, now)
-            slot.items_key = self._key_of_push(slot, runner, ITEMS)
+            if slot.needs or slot.uses:
+                slot.items_key = self._key_of_push(slot, runner, ITEMS)
+            else:
+                slot.items_key = UNKNOWN
             self._pushed(slot, now)
         except BadAnswer as wrong:
             self._refuse(slot, ITEMS, wrong)

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import compress
+from operator import is_not
 from typing import Final, Literal, NamedTuple, Self
 
 from protocol.feed import ContextEntry, FeedItem
@@ -100,26 +102,25 @@ def admit_items(
 
 def _replaced(old: Items, new: Sequence[FeedItem], limits: FeedLimits, now: datetime) -> Items | None:
     """The hot path: the same ids in the same places, so they need no check. None if that is not so."""
-    kept: list[FeedItem] = []
+    before = old.items
+    kept = list(new)
     size = old.size
     expiring = old.next_expiry is not None
     changed = False
-    for was, item in zip(old.items, new, strict=True):
-        if item is was:
-            kept.append(item)
-            continue
+    # Most are the objects of before: those are passed over without a step of the interpreter.
+    for index in compress(range(len(kept)), map(is_not, kept, before)):
+        was, item = before[index], kept[index]
         if type(item) is not FeedItem or item.id != was.id or item.source_id != was.source_id:
             return None
-        encoded = item.encoded
-        if encoded == was.encoded:
-            kept.append(was)
+        encoded, were = item.encoded, was.encoded
+        if encoded == were:
+            kept[index] = was
             continue
         if len(encoded) > limits.item_bytes:
             return None
-        size += len(encoded) - len(was.encoded)
+        size += len(encoded) - len(were)
         expiring = expiring or item.expires_at is not None
         changed = True
-        kept.append(item)
     if not changed:
         return old.unexpired(now)
     if expiring:
@@ -202,6 +203,8 @@ def answered_items(answer: Answer | Sequence[FeedItem]) -> tuple[Sequence[FeedIt
 
 
 def _check_list(reported: Sequence[object]) -> None:
+    if type(reported) in (tuple, list):  # the rest is slow
+        return
     if isinstance(reported, (str, bytes)) or not isinstance(reported, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance] -- a plugin made it
         raise BadAnswer("The source reported something that is not a list")
 

@@ -7,8 +7,10 @@ alone: the items that have been replaced since.
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import compress
+from operator import is_not
 
-from protocol.feed import Cursor, FeedItem, FeedState
+from protocol.feed import Cursor, FeedItem, FeedState, cursor_text
 from server.engine.state import Cause
 
 __all__ = ["FeedHistory", "Revision"]
@@ -19,7 +21,7 @@ _TUPLE_SLOT = 8
 
 
 class Revision:
-    """One state of a feed, with its number and its cursor. Immutable but for `frames`."""
+    """One state of a feed, with its number and its cursor. In a history, immutable but for `frames`."""
 
     __slots__ = ("_cursor", "_epoch", "_feed", "at", "cause", "frames", "mono", "number", "seq", "state")
 
@@ -55,8 +57,8 @@ class Revision:
         """The name clients know it by: made at the first use, since most revisions are never named."""
         cursor = self._cursor
         if cursor is None:
-            named = Cursor(self._epoch, self.number, self.seq, self.state.digest)
-            cursor = self._cursor = named.encode(self._feed)
+            digest = self.state.digest
+            cursor = self._cursor = cursor_text(self._feed, self._epoch, self.number, self.seq, digest)
         return cursor
 
     def __repr__(self) -> str:
@@ -138,9 +140,9 @@ def _held_alone(old: tuple[FeedItem, ...], new: tuple[FeedItem, ...]) -> int:
     weight = _TUPLE_SLOT * len(old)
     if len(old) == len(new):
         # Most changes replace one item in its place.
-        gone = [was for was, now in zip(old, new, strict=True) if was is not now]
-        if len(gone) < 2:
-            return weight + sum([_cost(item) for item in gone])
+        gone = list(compress(old, map(is_not, old, new)))
+        if len(gone) == 1:
+            return weight + _cost(gone[0])
     else:
         gone = list(old)
     kept = {id(item) for item in new}

@@ -70,7 +70,7 @@ class Listeners:
 
     def revision(self, session: UserSession) -> None:
         """Tells everybody of a new revision."""
-        for listener in self:
+        for listener in tuple(self._all):
             try:
                 listener.on_revision(session)
             except Exception:

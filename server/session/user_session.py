@@ -316,6 +316,8 @@ class UserSession:
         """The engine's last step before limits and groups: what is laid over, then what was sent away."""
         if self.overlay is not None:
             items = self.overlay.fill(items, context)
+        if not self._dismissals:
+            return items
         return self._dismissals.apply(items, self._sources.dismiss_key, context.time)
 
     def _on_change(self, cause: Cause) -> None:
@@ -327,30 +329,29 @@ class UserSession:
             self._applied = cause
             return
         self.dirty = True
-        if self._stale is None:
-            self._stale = self._revision(self._history.current.number + 1, FeedState.EMPTY, cause)
+        stale = self._stale
+        if stale is None:
+            # Numbered and given its state when it is made; the first change says since when it was due.
+            stale = self._stale = self._revision(0, FeedState.EMPTY, cause)
         if self._listeners or self._ready is not None:
-            self._revise(self._stale)
+            self._revise(stale)
 
     def _revise(self, revision: Revision) -> None:
         """The engine's state as the next revision, if it says anything new."""
         self._stale = None
-        engine = self.engine.state
+        items, groups, errors, pending, context = self.engine.state
         building = self._sources.building
-        state = FeedState(
-            items=engine.items,
-            groups=engine.groups,
-            errors=engine.errors,
-            pending=building + engine.pending if building else engine.pending,
-            context=engine.context,
-        )
-        before = self._history.current.state
-        if state.pending == before.pending and state.digest == before.digest:
+        if building:
+            pending = building + pending
+        state = FeedState(items, groups, errors, pending, context)
+        before = self._history.current
+        if pending == before.state.pending and state.digest == before.state.digest:
             return
+        revision.number = before.number + 1
         revision.state = state
         revision.seq = self.seq
         self._history.append(revision)
-        if not state.pending:
+        if not pending:
             self._wake_ready()
         self._listeners.revision(self)
         if self.overlay is not None:

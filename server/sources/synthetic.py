@@ -75,10 +75,14 @@ def last_tick_of(config: SyntheticConfig, index: int, tick: int) -> int:
 
 def item_data(config: SyntheticConfig, tick: int) -> dict[str, object]:
     """What the item that this tick has changed says."""
+    return _data(config, tick, due_at(config, tick))
+
+
+def _data(config: SyntheticConfig, tick: int, due: float) -> dict[str, object]:
     begin = tick * 7 % 83
     return {
         "tick": tick,
-        "dueMs": round(due_at(config, tick) * 1000),
+        "dueMs": round(due * 1000),
         "text": _LETTERS[begin : begin + config.bytes],
     }
 
@@ -126,11 +130,12 @@ class SyntheticSource(FeedSource):
 
     def _item(self, tick: int) -> FeedItem:
         config = self.config
+        due = due_at(config, tick)
         return self.item(
             str(tick % config.items),
             type=SYNTHETIC,
-            timestamp=datetime.fromtimestamp(due_at(config, tick), UTC),
-            data=item_data(config, tick),
+            timestamp=datetime.fromtimestamp(due, UTC),
+            data=_data(config, tick, due),
         )
 
 

@@ -8,18 +8,18 @@ can wait.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from protocol.feed import FeedItem
 from protocol.times import from_wire
 from server.engine.context import Context
 from server.engine.processors import Processed
-from server.sources.day import PartOfDay, PartSpan, span_at
+from server.sources.day import PartOfDay, span_at
 from server.sources.item_types import (
     CALENDAR_EVENT,
     TRANSIT_STATUS,
@@ -49,7 +49,7 @@ _MEETING: Final = 1.0
 _BESIDE_MEETING: Final = {TRANSIT_STATUS: 0.9, WEATHER_ALERT: 0.85, WEATHER_CURRENT: 0.8}
 
 # Zones whose present part of the day is remembered: there are about 600 names.
-_SPANS_MAX: Final = 1000
+_ZONES_MAX: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,34 +74,43 @@ class _View:
     changes: list[datetime]
 
 
+class _Hours(NamedTuple):
+    """A part of the day in a zone, and what holds then."""
+
+    begin: datetime
+    end: datetime
+    rules: Callable[[_View], None]
+
+
 class TimeOfDay:
     """See the module. One serves all sessions."""
 
     name = "freya.time-of-day"
 
     def __init__(self) -> None:
-        self._spans: dict[str, PartSpan] = {}
+        # Most users of a zone ask within the same hours.
+        self._hours: dict[str, _Hours] = {}
 
     def __call__(self, items: Sequence[FeedItem], ctx: Context) -> Processed:
-        zone = user_settings(ctx).zone
-        span = self._span(ctx.time, zone)
+        zone, now = user_settings(ctx).zone, ctx.time
+        hours = self._hours.get(zone.key)
+        if hours is None or not hours.begin <= now < hours.end:
+            hours = self._look(now, zone)
         events = [event for item in items if item.type == CALENDAR_EVENT for event in _timed(item)]
-        view = _View(items, ctx.time, zone, events, {}, [], [span.end])
-        meetings = _meetings_ahead(view)
+        view = _View(items, now, zone, events, {}, [], [hours.end])
+        meetings = _meetings_ahead(view) if events else events
         if meetings:
             _before_meeting(view, meetings)
         else:
-            _OF_PART[span.part](view)
+            hours.rules(view)
         return Processed(suppress=view.suppress, boost=view.boost, next_change_at=min(view.changes))
 
-    def _span(self, now: datetime, zone: ZoneInfo) -> PartSpan:
-        """As `span_at`; most users of a zone ask within the same hours."""
-        span = self._spans.get(zone.key)
-        if span is None or not span.begin <= now < span.end:
-            if len(self._spans) >= _SPANS_MAX:
-                self._spans.clear()
-            span = self._spans[zone.key] = span_at(now, zone)
-        return span
+    def _look(self, now: datetime, zone: ZoneInfo) -> _Hours:
+        if len(self._hours) >= _ZONES_MAX:
+            self._hours.clear()
+        span = span_at(now, zone)
+        hours = self._hours[zone.key] = _Hours(span.begin, span.end, _OF_PART[span.part])
+        return hours
 
 
 def _timed(item: FeedItem) -> Iterator[_Event]:
@@ -180,7 +189,10 @@ def _evening(view: _View) -> None:
 
 
 def _night(view: _View) -> None:
-    view.suppress.extend(item.id for item in view.items if not _is_pressing(item, _URGENT))
+    # Most items don't say, and are passed over quickly.
+    view.suppress += [
+        item.id for item in view.items if item.signals is not None and not _is_pressing(item, _URGENT)
+    ]
 
 
 _OF_PART: Final = {

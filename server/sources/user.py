@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
+import orjson
 from pydantic import BaseModel, Field
 
-from protocol.feed import ContextEntry, ContextKey
+from protocol.feed import ContextEntry, ContextKey, context_key_bytes
+from protocol.frozen import JsonValue
 from protocol.ids import SourceId, UserId
 from server.engine.context import Context
 from server.engine.source import FeedSource
@@ -30,6 +33,7 @@ __all__ = [
 
 USER_ID: Final = SourceId("freya.user")
 USER_KEY: Final[ContextKey] = (USER_ID, "settings")
+_KEY_BYTES: Final = context_key_bytes(USER_KEY)
 
 Units = Literal["metric", "imperial"]
 
@@ -75,7 +79,14 @@ class UserSettings:
 
 def user_settings(ctx: Context) -> UserSettings:
     """What `freya.user` says; the defaults where it is off, and for what is not understood."""
-    value = ctx.get(USER_KEY)
+    entry = ctx.entry(_KEY_BYTES)
+    return _DEFAULTS if entry is None else _settings(entry.encoded)
+
+
+# Looked up for every change of every feed; and most users have the settings of many others.
+@lru_cache(maxsize=1024)
+def _settings(encoded: bytes) -> UserSettings:
+    value: JsonValue = orjson.loads(encoded)["value"]
     if not isinstance(value, Mapping):
         return _DEFAULTS
     name, locale = value.get("timeZone"), value.get("locale")
