@@ -17,7 +17,7 @@ from typing import cast
 import orjson
 import uvloop
 
-__all__ = ["main"]
+__all__ = ["Socket", "main", "update"]
 
 _ANSWER = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 _ITEMS = 8
@@ -77,10 +77,10 @@ async def own(sockets: list[Socket], rate: float) -> None:
         if began_in_s > 0:
             await asyncio.sleep(began_in_s)
         socket = sockets[number % len(sockets)]
-        _update(socket)
+        update(socket)
 
 
-def _update(socket: Socket) -> None:
+def update(socket: Socket) -> None:
     if not socket.items:
         socket.items = [_item(index, 0) for index in range(_ITEMS)]
     index = socket.cursor % _ITEMS
