@@ -225,8 +225,17 @@ class Connection(Wire):
             self.hub.tick.write(self)
         self.go_on()
 
+    def write_change(self, frame: bytes, now: float) -> None:
+        """Writes a feed change, and nothing beside it."""
+        self.line.sent = now
+        try:
+            self.transport.write(frame)
+        except Exception:
+            self.give_up()  # it is taken for sent already
+            raise
+
     def refresh(self) -> None:
-        """Brings `can_push` and `quick` up to date."""
+        """Brings `can_push` and `quick` up to date, and with them who is served among others."""
         self.can_push = self.phase is Phase.OPEN and self.writable and not self.background
         self.quick = (
             self.can_push
@@ -235,6 +244,11 @@ class Connection(Wire):
             and self.subs[0].hello is None
             and not self.subs[0].interval_s
         )
+        for sub in self.subs:
+            if not self.quick:
+                sub.fanout.part(sub)
+            elif sub.cohort is None:
+                sub.fanout.join(sub)
 
     # The end
 
@@ -244,6 +258,8 @@ class Connection(Wire):
 
     def sweep(self, now: float) -> float | None:
         """What is due at `now`; see `lifetime`."""
+        for sub in self.subs:
+            self.line.sent = max(self.line.sent, sub.sent)
         return lifetime.sweep(self, now)
 
     def drop_idle_parts(self, now: float) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from protocol.ids import UserId
 
 if TYPE_CHECKING:
+    from server.push.cohort import Cohort
     from server.push.connection import Connection
     from server.push.fanout import Fanout
 
@@ -46,7 +47,9 @@ class Subscription:
     """Lives as long as its connection follows the feed. All decisions about it are the fanout's."""
 
     __slots__ = (
+        "_position",
         "acked",
+        "cohort",
         "connection",
         "due_at",
         "fanout",
@@ -55,7 +58,7 @@ class Subscription:
         "interval_s",
         "listens",
         "paced",
-        "position",
+        "place",
         "resume",
         "resumed_at",
     )
@@ -65,8 +68,11 @@ class Subscription:
         self.fanout = fanout
         self.form = form
         self.interval_s = interval_s
-        self.position: Position | None = None
-        """None: it has nothing to build on, and gets a snapshot."""
+        self._position: Position | None = None
+        self.cohort: Cohort | None = None
+        """Those among whom it is served, while it differs in nothing from them; see `Cohort`."""
+        self.place = 0
+        """Its place among them; theirs to set."""
         self.hello: datetime | None = None
         """Set while a first frame is owed, which is sent even where nothing has changed: when it was asked
         for (attach, resume, foreground)."""
@@ -87,9 +93,25 @@ class Subscription:
         return self.fanout.feed
 
     @property
+    def position(self) -> Position | None:
+        """What it last got. None: it has nothing to build on, and gets a snapshot."""
+        return self._position if self.cohort is None else self.cohort.position
+
+    @position.setter
+    def position(self, position: Position | None) -> None:
+        assert self.cohort is None, "it stands where all of its cohort do"
+        self._position = position
+
+    @property
+    def sent(self) -> float:
+        """When (monotonic) it was last written to together with others; 0 for one that is on its own."""
+        return 0.0 if self.cohort is None else self.cohort.sent
+
+    @property
     def cursor(self) -> str | None:
         """The cursor the client has, None before its first frame."""
-        return None if self.position is None else self.position.cursor
+        position = self.position
+        return None if position is None else position.cursor
 
     def due(self) -> None:
         """Its minimal interval is over: what it missed is written."""
