@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from anyio import fail_after
@@ -186,13 +186,23 @@ class RawPeer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self._transport = cast("asyncio.Transport", writer.transport)
+        self._stalled = False
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
         await self.writer.drain()
 
+    def stall(self) -> None:
+        """Takes nothing more from the socket, as a program that hangs; until it reads a frame."""
+        self._transport.pause_reading()
+        self._stalled = True
+
     async def frame(self) -> tuple[int, bytes]:
         """The next frame: its first byte and its payload."""
+        if self._stalled:
+            self._stalled = False
+            self._transport.resume_reading()
         with fail_after(PATIENCE_S):
             head, size = await self.reader.readexactly(2)
             if size == 126:
