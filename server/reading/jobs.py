@@ -3,7 +3,6 @@ the server, which only names the jobs, carries none of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from server.reading.values import Collection, Expansion, Feed, Home
@@ -18,13 +17,11 @@ __all__ = [
 ]
 
 
-def expand_calendar(
-    texts: Sequence[bytes], begin: datetime, end: datetime, zone: str, most: int
-) -> Expansion:
+def expand_calendar(body: bytes, begin: datetime, end: datetime, zone: str, most: int) -> Expansion:
     """See `ical.expand`."""
     from server.reading.ical import expand
 
-    return expand(texts, begin, end, zone, most)
+    return expand([body], begin, end, zone, most)
 
 
 def expand_dav_answer(body: bytes, begin: datetime, end: datetime, zone: str, most: int) -> Expansion:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Final
 
 from server.engine.clock import Clock
+from server.upstream.digests import digest_of
 from server.upstream.guarded import Fetched, GuardedFetcher
 from server.upstream.shared import Shared, SharedStatistics
 
@@ -64,7 +64,7 @@ class Documents:
         async def load(before: Document | None) -> Document:
             headers = {"Accept": accept, **(_conditions(before) if before is not None else {})}
             answer = await self._fetcher.fetch(url, headers=headers, max_bytes=max_bytes)
-            return _taken(url, answer, before)
+            return await _taken(url, answer, before)
 
         return await self._shared.get(self._clock, (url, accept, max_bytes), load)
 
@@ -82,17 +82,16 @@ def _conditions(before: Document) -> dict[str, str]:
     return conditions
 
 
-def _taken(url: str, answer: Fetched, before: Document | None) -> Document:
+async def _taken(url: str, answer: Fetched, before: Document | None) -> Document:
     fresh_s = _fresh_s(answer.headers.get("cache-control", ""))
     if before is not None and answer.status == 304 and before.fresh_s == fresh_s:
         return before
     body = before.body if before is not None and answer.status == 304 else answer.body
-    digest = blake2b(body, digest_size=16).digest()
     headers = answer.headers
     return Document(
         url=url,
         body=body,
-        digest=digest,
+        digest=await digest_of(body),
         content_type=headers.get("content-type", before.content_type if before is not None else ""),
         etag=headers.get("etag"),
         last_modified=headers.get("last-modified"),

@@ -8,16 +8,18 @@ for limits: of time, of memory, of politeness.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import anyio.to_process
+import anyio.to_thread
 from anyio import BrokenWorkerProcess, CapacityLimiter
 from typing_extensions import TypeVarTuple, Unpack
 
 from server.engine.source import BadAnswer
-from server.reading.tame import tame
+from server.reading.tame import Packed, tame
 
 __all__ = ["WorkerStatistics", "Workers"]
 
@@ -26,6 +28,7 @@ Ts = TypeVarTuple("Ts")
 
 _AT_ONCE: Final = 2
 _TIMEOUT_S: Final = 20.0
+_LONG_BYTES: Final = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +61,11 @@ class Workers:
             self._runs += 1
             try:
                 with anyio.fail_after(self._timeout_s):
+                    packed: Any = [await _packed(each) for each in args]
+                    # What is packed has another type on the way.
+                    call = cast("Callable[..., T]", tame)
                     return await anyio.to_process.run_sync(
-                        tame, fn, *args, cancellable=True, limiter=self._processes
+                        call, fn, *packed, cancellable=True, limiter=self._processes
                     )
             except TimeoutError:
                 self._failures += 1
@@ -77,3 +83,10 @@ class Workers:
             under_way=turn.borrowed_tokens,
             waiting=turn.tasks_waiting,
         )
+
+
+async def _packed(argument: object) -> object:
+    """Long bytes compressed, in a thread, where the library lets others run meanwhile."""
+    if isinstance(argument, bytes) and len(argument) > _LONG_BYTES:
+        return Packed(await anyio.to_thread.run_sync(zlib.compress, argument, 1))
+    return argument

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from hashlib import blake2b
 
 import anyio
 import psutil
@@ -16,6 +17,11 @@ from server.upstream.workers import Workers
 
 def whoami(word: str) -> tuple[int, str]:
     return os.getpid(), word
+
+
+def measure(body: bytes, word: str) -> tuple[int, str]:
+    assert word == "x"
+    return len(body), blake2b(body).hexdigest()
 
 
 def refuse(word: str) -> None:
@@ -50,6 +56,12 @@ async def test_work_is_done_in_another_process_which_is_used_again() -> None:
     assert (first[1], second[1]) == ("a", "b")
     assert await workers.run("It", niceness) > os.nice(0)
     assert (workers.statistics().runs, workers.statistics().under_way) == (3, 0)
+
+
+async def test_long_arguments_arrive_as_they_were() -> None:
+    body = os.urandom(3000) * 1000
+    length, same = await Workers().run("It", measure, body, "x")
+    assert (length, same) == (3_000_000, blake2b(body).hexdigest())
 
 
 async def test_what_the_work_raises_comes_back() -> None:

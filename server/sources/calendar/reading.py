@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import blake2b
 from typing import Final, Protocol
 
 import anyio
@@ -17,12 +16,13 @@ from server.reading.values import Expansion, Unreadable
 from server.sources.calendar.dav import DavAccount, DavCalendar
 from server.sources.calendar.items import Entry
 from server.sources.services import Services
+from server.upstream.digests import digest_of
 from server.upstream.shared import Shared
 
 __all__ = ["AccountReader", "CalendarReader", "Expansions", "Question", "UrlReader", "new_expansions"]
 
 _EVENTS_MAX: Final = 500
-_BYTES_MAX: Final = 16 * 1024 * 1024
+_BYTES_MAX: Final = 8 * 1024 * 1024
 # An event is kept as objects; about this much of them.
 _EVENT_BYTES: Final = 2_000
 _ACCEPT: Final = "text/calendar, */*;q=0.5"
@@ -79,7 +79,7 @@ class UrlReader:
                 return await outside.workers.run(
                     "The calendar",
                     expand_calendar,
-                    [document.body],
+                    document.body,
                     question.begin,
                     question.end,
                     question.zone,
@@ -137,7 +137,7 @@ class AccountReader:
 
     async def _refresh(self, calendar: DavCalendar, question: Question) -> None:
         body = await self._account.events(calendar, question.begin, question.end, _BYTES_MAX)
-        digest = blake2b(body, digest_size=16).digest()
+        digest = await digest_of(body)
         before = self._read.get(calendar.url)
         if before is not None and (before.digest, before.question) == (digest, question):
             return

@@ -1,8 +1,8 @@
 """Sources that ask the outside world: in an engine, over the real upstream room, against loopback servers.
 
 `town` runs on the virtual clock. `real_town` runs in real time, from a date that never changes on: for what
-worker processes take part in, since the time they take is theirs. Its ways out serve all tests of a module,
-so that their worker processes need not start anew for each; a module that uses it names no virtual clock.
+worker processes take part in, since the time they take is theirs. The tests of a module share a loop, so that
+the processes need not start anew for each; a module that uses it names no virtual clock.
 """
 
 from __future__ import annotations
@@ -265,17 +265,12 @@ async def town(clock: TestClock) -> AsyncGenerator[Town]:
 
 
 @pytest.fixture(scope="module")
-async def real_upstreams() -> AsyncGenerator[tuple[Upstreams, DatedClock]]:
-    clock = DatedClock()
-    options = UpstreamOptions(allow_private=True, client=ClientLimits(wait_s=0.0))
-    async with Upstreams.open(clock, options) as upstreams:
-        yield upstreams, clock
+async def one_loop() -> AsyncGenerator[None]:
+    """Keeps the loop of a module's tests, and with it the worker processes that wait there."""
+    yield  # noqa: PT022 -- a fixture that returned would not hold the loop
 
 
 @pytest.fixture
-async def real_town(real_upstreams: tuple[Upstreams, DatedClock]) -> AsyncGenerator[Town]:
-    upstreams, clock = real_upstreams
-    async with create_task_group() as group:
-        town = Town(clock, TaskScope(group), upstreams).with_options()
+async def real_town(one_loop: None) -> AsyncGenerator[Town]:
+    async with open_town(DatedClock()) as town:
         yield town
-        await town.aclose()
