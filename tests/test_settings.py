@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.options import listeners
 from server.settings import Settings, SettingsError
 from server.settings_docs import render
 
@@ -65,6 +66,15 @@ def test_values_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     assert settings.sources.synthetic
     assert settings.connections.stall_s == 7.5
     assert settings.listening.proxy_networks == ("10.0.0.0/8", "fd00::/8")
+
+
+def test_who_declares_that_clients_come_directly_has_their_addresses_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FREYA_OPS_LISTEN", "127.0.0.1:9090")
+    assert [each.counts_addresses for each in listeners(Settings.load(), None)] == [False, False]
+    monkeypatch.setenv("FREYA_DIRECT_CLIENTS", "1")
+    assert [each.counts_addresses for each in listeners(Settings.load(), None)] == [True, False]
 
 
 def test_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,5 @@
-"""Both changes of keys of docs/operations.md, on two running replicas behind a balancer: append, roll, move to
-the front, roll, `rotate-keys`, drop, roll. Meanwhile a client stays, renews its token every second, and is
+"""Both changes of keys of docs/operations.md, on two running replicas behind a balancer: append, roll, move
+to the front, roll, `rotate-keys`, drop, roll. Meanwhile a client stays, renews its token every second, and is
 never refused; and what the one replica seals the other opens, at every moment of every roll.
 """
 
