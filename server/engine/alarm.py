@@ -59,7 +59,16 @@ class Alarm:
             self._timer.cancel()
             self._timer = self._wall = None
 
+    def close(self) -> None:
+        """Rings no more, and lets go of whom it rang."""
+        self.cancel()
+        self._ring = _nobody
+
     def _on_timer(self) -> None:
         self._timer = self._wall = None
         self.rings += 1
         self._ring()
+
+
+def _nobody() -> None:
+    """There is nobody to ring any more."""

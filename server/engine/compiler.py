@@ -102,6 +102,11 @@ class Compiler:
             then=self._complete,
         )
 
+    def dissolve(self) -> None:
+        """Lets go of whom it told. Called once, at the end."""
+        self._finish = None
+        self._on_change = _nobody
+
     def _complete(self, ranked: Ranked) -> None:
         roster = self._roster
         try:
@@ -184,3 +189,7 @@ class Compiler:
         if left_out:
             found.append((LIMITS_ID, "limit", left_out_message(left_out)))
         return self._standing.found(self._roster.clock, found)
+
+
+def _nobody(_cause: Cause) -> None:
+    """There is nobody to be told any more."""

@@ -231,6 +231,17 @@ class FeedEngine:
         or has had its time. Idempotent; if it is cancelled, the sources are closed all the same."""
         self._alarm.cancel()
         await self._membership.aclose()
+        self._dissolve()
+
+    def _dissolve(self) -> None:
+        """Cuts the circles in which the parts of a feed know each other: it is then freed when the last one
+        lets go of it. The collector, for which what lives long is not worth a look, would leave it for
+        hours, and every user who came and went would cost memory meanwhile.
+        """
+        self._on_status = None
+        self._alarm.close()
+        self._compiler.dissolve()
+        self._roster.dissolve()
 
     def _ring(self) -> None:
         """The alarm: does what has come due, and sets itself again."""

@@ -141,6 +141,13 @@ class Roster:
         if not self._depth and not self.closed:
             self._on_settled(*(self._cause or (None, "swap")))
 
+    def dissolve(self) -> None:
+        """Lets go of everything, and of whom it told. Called once, when it is closed and nothing runs."""
+        self.slots.clear()
+        self.shown = ()
+        self.plan = _EMPTY_PLAN
+        self._on_settled = _nobody
+
     def note(self, slot: Slot) -> None:
         """The status or the error of a source changed."""
         self._facts = None
@@ -360,3 +367,7 @@ class Roster:
         if parts & CONTEXT:
             slot.context = ()
             self.show_context(slot)
+
+
+def _nobody(_source: SourceId | None, _trigger: Trigger) -> None:
+    """There is nobody to be told any more."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Protocol, TypeVar, cast
+from typing import Final, Protocol, TypeVar, cast
 from uuid import uuid4
 
 import structlog
@@ -176,6 +176,8 @@ class SourceRunner:
                 with expire_after(self._host.clock, timeout_s):
                     await self.ended.wait()
             await _close_source(self.source, self._host.clock, timeout_s)
+        # The source has us as its handle: without this, only the collector could free the two.
+        self.source = _GONE
 
     @property
     def is_asked(self) -> bool:
@@ -252,6 +254,10 @@ class SourceRunner:
         with expire_after(self._host.clock, timeout_s):
             return await fn(ctx)
         raise Unreachable(f"No answer within {timeout_s:g} s")
+
+
+_GONE: Final = FeedSource()
+"""In the place of a source that has been closed."""
 
 
 async def _close_source(source: FeedSource, clock: Clock, timeout_s: float) -> None:

@@ -89,6 +89,10 @@ class BuildQueue:
         self._waiting.append(build)
         self._start()
 
+    def close(self) -> None:
+        """Hands on nothing any more."""
+        self._on_done = _nobody
+
     def _start(self) -> None:
         if self._waiting and not self._watched:
             self._watched = True
@@ -117,3 +121,7 @@ class BuildQueue:
         done, self._done = self._done, None
         if done:
             self._on_done([build for build in done if not build.dropped])
+
+
+def _nobody(_done: Sequence[Build]) -> None:
+    """There is nobody to take them any more."""

@@ -224,6 +224,12 @@ class SessionSources:
         for slot in self._slots.values():
             _cancel_retry(slot)
 
+    def dissolve(self) -> None:
+        """Lets go of whom it told. Called once, when nothing of the session runs any more."""
+        self._builds.close()
+        self._on_built = _nobody
+        self._slots.clear()
+
     # One row
 
     def _apply_row(self, provider: AnyProvider, row: SourceConfigRow, rows: UserRows) -> None:
@@ -364,3 +370,7 @@ def _cancel_retry(slot: SourceSlot) -> None:
     if slot.retry is not None:
         slot.retry.cancel()
         slot.retry = None
+
+
+def _nobody() -> None:
+    """There is nobody to be told any more."""

@@ -260,6 +260,7 @@ class UserSession:
         self.seq = rows.seq
         self._applying = True
         self._applied = _SWAP
+        self._dismissals.forget()
         try:
             self._sources.apply(rows)
             hidden = self._dismissals.replace(rows.dismissals)
@@ -309,6 +310,8 @@ class UserSession:
         await self._tasks.aclose()
         if self.overlay is not None:
             await self.overlay.aclose()
+            self.overlay = None
+        self._sources.dissolve()
 
     # The corridor
 
