@@ -19,7 +19,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["LogFormat", "LogLevel", "redact", "set_up", "user_hash"]
+__all__ = ["LogFormat", "LogLevel", "debugs", "redact", "set_up", "user_hash"]
 
 LogFormat = Literal["auto", "json", "pretty"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -36,6 +36,7 @@ _URL_PASSWORD = re.compile(r"(?<=://)[^/\s@'\"]*:[^/\s@'\"]*(?=@)")
 _BEARER = re.compile(r"(?i)\b(bearer[ .])[A-Za-z0-9._~+/=-]{8,}")
 
 _salt = b""
+_debugs = True
 
 
 def user_hash(user: str) -> str:
@@ -43,6 +44,12 @@ def user_hash(user: str) -> str:
     salt.
     """
     return blake2b(user.encode("utf-8", "surrogatepass"), digest_size=6, key=_salt).hexdigest()
+
+
+def debugs() -> bool:
+    """Whether events of the level `debug` are written. Where there are thousands a second, what they would
+    say need not even be made."""
+    return _debugs
 
 
 def redact(text: str) -> str:
@@ -58,8 +65,9 @@ def set_up(
     Called once, before the first event; calling it again replaces the earlier set-up. `auto` is pretty on a
     terminal. `salt` (at most 64 bytes count) makes user hashes of this deployment differ from anybody else's.
     """
-    global _salt
+    global _salt, _debugs
     _salt = salt.encode()[:64]
+    _debugs = level == "debug"
     out = sys.stderr if stream is None else stream
     pretty = style == "pretty" or (style == "auto" and out.isatty())
     shared: list[Processor] = [

@@ -65,7 +65,7 @@ def split_target(target: str) -> tuple[str, str]:
     """The percent-decoded path and the raw query of a request's target. Raises BadHead."""
     path, _, query = target.partition("?")
     try:
-        decoded = unquote_to_bytes(path).decode()
+        decoded = unquote_to_bytes(path).decode() if "%" in path else path
     except UnicodeDecodeError as error:
         raise BadHead(HTTPStatus.BAD_REQUEST, "The path is not UTF-8.") from error
     if not decoded.startswith("/") or not decoded.isprintable():

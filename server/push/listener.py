@@ -10,12 +10,11 @@ from http import HTTPStatus
 from typing import Final, cast
 
 from websockets.http11 import Request
-from websockets.server import ServerProtocol
 
 from protocol.transport import PATH
 from server.http.types import HttpRequest, ListenerKind
 from server.push.door import Door, Upgrade
-from server.push.handshake import DEFLATE, is_origin_allowed, read_offer
+from server.push.handshake import is_origin_allowed, read_offer
 from server.push.http1 import (
     HEAD_END,
     BadHead,
@@ -28,6 +27,7 @@ from server.push.http1 import (
 )
 from server.push.params import read_query
 from server.push.proxy import ProxyProblem, is_trusted, read_proxy_header
+from server.push.upgrading import Unusual, Upgrading, read_ordinary
 
 __all__ = ["Greeting"]
 
@@ -174,39 +174,39 @@ class Greeting(asyncio.Protocol):
         return True
 
     def _request(self, head: bytes) -> None:
+        ordinary = read_ordinary(head)
+        if ordinary is not None:
+            path, query = split_target(ordinary.target)
+            if path == PATH:
+                self._upgrade(ordinary, query)
+                return
         protocol, request = read_head(head)
         path, query = split_target(request.path)
         headers = plain_headers(request)
         if path == PATH:
-            self._upgrade(protocol, request, headers, query)
+            self._upgrade(Unusual(protocol, request, headers), query)
         elif request.method not in {"GET", "HEAD"}:
             self.refuse(problem_response(405, "GET and HEAD only.", {"Allow": "GET, HEAD"}))
         else:
             self._answer(request, path, query, headers)
 
-    def _upgrade(
-        self, protocol: ServerProtocol, request: Request, headers: dict[str, str], query: str
-    ) -> None:
-        options = self._door.hub.options
+    def _upgrade(self, asked: Upgrading, query: str) -> None:
+        options, headers = self._door.hub.options, asked.headers
         offer = read_offer(headers)
         by_page = offer is not None and offer.by_subprotocol
         wish = read_query(query, heartbeat_s=options.heartbeat_s, beat=by_page)
         if not is_origin_allowed(headers.get("origin"), headers.get("host", ""), options.origins):
             self.refuse(problem_response(403, "This origin may not connect."))
             return
-        if options.deflate and wish.params.deflate:
-            protocol.available_extensions = [DEFLATE]
-        response = protocol.accept(request)
-        protocol.send_response(response)
-        answer = b"".join(protocol.data_to_send())
-        if response.status_code != 101:
-            self.refuse(answer)
+        answer = asked.answer(deflate=options.deflate and wish.params.deflate)
+        if not answer.accepted:
+            self.refuse(answer.response)
             return
         early, self._buffer = self._buffer, b""
         self._busy = True
         address = self._address if self._counts_address else None
-        deflate = bool(protocol.extensions)
-        self._door.upgrade(Upgrade(self._transport, offer, wish, address, answer, deflate, early, self))
+        upgrade = Upgrade(self._transport, offer, wish, address, answer.response, answer.deflate, early, self)
+        self._door.upgrade(upgrade)
 
     def _answer(self, request: Request, path: str, query: str, headers: dict[str, str]) -> None:
         self._requests_left -= 1

@@ -12,7 +12,7 @@ import structlog
 from anyio import Event
 
 from protocol.ids import UserId
-from server.log import user_hash
+from server.log import debugs, user_hash
 from server.push.closing import Farewell
 from server.push.connection import Connection
 from server.push.fanout import Fanout
@@ -85,12 +85,13 @@ class Registry:
         others = self.of(connection.user)
         self._by_user[connection.user] = (*others, connection) if others else connection
         self.count += 1
-        _log.debug(
-            "connection_opened",
-            connection=connection.id,
-            user=user_hash(connection.user),
-            client=connection.client,
-        )
+        if debugs():
+            _log.debug(
+                "connection_opened",
+                connection=connection.id,
+                user=user_hash(connection.user),
+                client=connection.client,
+            )
         if connection.address is not None:
             self.addresses.add(connection.address)
 
@@ -105,9 +106,14 @@ class Registry:
         self.count -= 1
         if connection.address is not None:
             self.addresses.drop(connection.address)
-        _log.debug(
-            "connection_closed", connection=connection.id, user=user_hash(user), code=int(code), reason=reason
-        )
+        if debugs():
+            _log.debug(
+                "connection_closed",
+                connection=connection.id,
+                user=user_hash(user),
+                code=int(code),
+                reason=reason,
+            )
         closed = self._hub.counters.closed
         closed[code] = closed.get(code, 0) + 1
         self._remember(user, Closed(self._hub.clock.now(), code, reason, connection.client))
