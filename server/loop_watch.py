@@ -7,6 +7,7 @@ again and again. What makes the loop late, when it is, `loop_watchdog` says.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections import deque
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class LoopStatistics:
     lag: HistogramValue
     gc_pause: HistogramValue
     blocks: LoopBlocks
+    tasks: int
+    """As of now; 0 where the loop is not being watched."""
 
 
 class LoopWatch:
@@ -50,9 +53,11 @@ class LoopWatch:
         self._pause = Histogram(_BOUNDS_S)
         self._began = 0.0
         self._recent: deque[float] = deque(maxlen=_RECENT)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self) -> None:
         """Watches until cancelled."""
+        self._loop = asyncio.get_running_loop()
         gc.callbacks.append(self._on_gc)
         try:
             async with anyio.create_task_group() as group:
@@ -63,12 +68,15 @@ class LoopWatch:
 
     def statistics(self) -> LoopStatistics:
         """What was seen so far."""
-        return LoopStatistics(self._lag.value, self._pause.value, self._watchdog.statistics())
+        return LoopStatistics(self._lag.value, self._pause.value, self._watchdog.statistics(), self._tasks())
 
     def late_ms(self) -> float:
         """The worst of the last minute, all but the one in a hundred that is chance."""
         late = sorted(self._recent)
         return round(late[int(len(late) * 0.99)] * 1000, 2) if late else 0.0
+
+    def _tasks(self) -> int:
+        return 0 if self._loop is None else len(asyncio.all_tasks(self._loop))
 
     async def _sample(self) -> None:
         while True:

@@ -230,6 +230,7 @@ _LOOP: tuple[Figure[LoopStatistics], ...] = (
     Figure(
         "freya_gc_pause_seconds", "histogram", "Pauses for the collection of garbage.", lambda s: s.gc_pause
     ),
+    Figure("freya_tasks", "gauge", "Tasks of the event loop.", lambda s: s.tasks),
     Figure(
         "freya_loop_blocked",
         "counter",

@@ -68,12 +68,13 @@ class Client:
         self._link: Link | None = None
         self._began = 0.0
         self._ready = anyio.Event()
+        self._gone = anyio.Event()
         self._replies: dict[int, tuple[anyio.Event, list[Json]]] = {}
         self._ids = 0
 
     async def connect(self, query: str = "", *, resume: bool = False) -> None:
         """Returns with the first state. Raises Refused."""
-        self._ready, self.lost = anyio.Event(), None
+        self._ready, self._gone, self.lost = anyio.Event(), anyio.Event(), None
         if resume and self.follower.cursor is not None:
             query += f"&since={self.follower.cursor}"
         if self.watch is not None:
@@ -118,6 +119,12 @@ class Client:
         if self._link is not None:
             self._link.drop()
 
+    async def leave(self) -> None:
+        """Says goodbye and waits for the end of the connection."""
+        if self._link is not None:
+            self._link.say_goodbye()
+            await self._gone.wait()
+
     def stall(self) -> None:
         """Reads nothing any more: the kernel's buffers fill, then the server's."""
         if self._link is not None and self._link.transport is not None:
@@ -158,6 +165,7 @@ class Client:
     def closed(self, reason: str) -> None:
         """The connection is gone."""
         self.lost = reason
+        self._gone.set()
         self._ready.set()
         for answered, _ in self._replies.values():
             answered.set()

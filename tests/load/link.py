@@ -20,6 +20,7 @@ _TEXT, _CLOSE, _PING, _PONG = 0x81, 0x88, 0x89, 0x8A
 _HEAD_END = b"\r\n\r\n"
 # A mask of zeros is a mask (RFC 6455, section 5.3), and costs nothing.
 _MASK = b"\x00\x00\x00\x00"
+_GOODBYE = bytes((_CLOSE, 0x82)) + _MASK + (1000).to_bytes(2)
 
 
 class Receiver(Protocol):
@@ -86,6 +87,11 @@ class Link(asyncio.Protocol):
         self._over = True
         if self.transport is not None:
             self.transport.abort()
+
+    def say_goodbye(self) -> None:
+        """Sends a close frame; what the server answers comes as `closed`."""
+        if self.transport is not None and not self._over:
+            self.transport.write(_GOODBYE)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclass of asyncio's, though they are the same in all we use.

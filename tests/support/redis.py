@@ -97,6 +97,12 @@ class RedisServer:
             with link.makefile("rb") as answer:
                 return answer.readline().decode().strip()
 
+    def array_size(self, line: str) -> int:
+        """How many elements the array has that answers a command."""
+        answer = self.command(line)
+        assert answer.startswith("*"), answer
+        return int(answer[1:])
+
     def close(self) -> None:
         if self.running:
             self.kill()
