@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from server.http.types import HttpRequest, HttpResponse
 from server.push.handshake import Offer
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Door", "Upgrade"]
 
 
-@dataclass(frozen=True, slots=True)
-class Upgrade:
+class Upgrade(NamedTuple):
     """A client at the door: what it offers and wishes, and the answer that would let it in."""
 
     transport: asyncio.Transport

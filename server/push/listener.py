@@ -65,7 +65,7 @@ class Greeting(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._buffer = b""
         self._greeted = False
-        self._address = ""
+        self._address: str | None = None
         self._proxied = False
         self._busy = False
         self._over = False
@@ -85,12 +85,7 @@ class Greeting(asyncio.Protocol):
             self._over = True
             self._transport.abort()
             return
-        match transport.get_extra_info("peername"):
-            case (str(address), *_):
-                self._address = address
-            case _:
-                pass
-        self._proxied = bool(options.proxy_networks) and is_trusted(self._address, options.proxy_networks)
+        self._proxied = bool(options.proxy_networks) and is_trusted(self._peer(), options.proxy_networks)
         self._wait(options.first_byte_timeout_s)
 
     def data_received(self, data: bytes) -> None:
@@ -204,7 +199,7 @@ class Greeting(asyncio.Protocol):
             return
         early, self._buffer = self._buffer, b""
         self._busy = True
-        address = self._address if self._counts_address else None
+        address = self._peer() if self._counts_address else None
         upgrade = Upgrade(self._transport, offer, wish, address, answer.response, answer.deflate, early, self)
         self._door.upgrade(upgrade)
 
@@ -216,7 +211,7 @@ class Greeting(asyncio.Protocol):
             path=path,
             query=query,
             headers=headers,
-            peer=self._address,
+            peer=self._peer(),
             listener=self._kind,
         )
         self._busy = True
@@ -243,6 +238,16 @@ class Greeting(asyncio.Protocol):
         self._wait(self._door.hub.options.keep_alive_s)
         if self._buffer:
             self._read_on()
+
+    def _peer(self) -> str:
+        """The client's address. Asked for only where it matters: the transport keeps an object for it."""
+        if self._address is None:
+            match self._transport.get_extra_info("peername"):
+                case (str(address), *_):
+                    self._address = address
+                case _:
+                    self._address = ""
+        return self._address
 
     # The end
 

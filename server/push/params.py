@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from protocol.feed import MAX_CURSOR_LENGTH
@@ -39,8 +39,7 @@ class ConnectParams:
     min_interval_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """A whole query: the choices, where to resume, and which install this is."""
 
     params: ConnectParams

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from binascii import b2a_base64
-from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 from hashlib import sha1
 from time import time
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHandshake
@@ -41,8 +40,7 @@ _CONNECTIONS: Final = frozenset({"upgrade", "keep-alive, upgrade"})
 _UNUSUAL: Final = frozenset({"content-length", "transfer-encoding"})
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The response to an upgrade request, ready to be written. `accepted`: it is the 101; `deflate`: it
     agrees on compression."""
 

@@ -60,7 +60,8 @@ def _run(name: str, table: Table, quick: bool) -> bool:
     try:
         BENCHMARKS[name](table, Size.quick() if quick else Size())
     except (AssertionError, OSError, RuntimeError) as problem:
-        table.note(f"{name} failed: {type(problem).__name__}: {problem}")
+        sys.stderr.write(f"{problem}\n")
+        table.note(f"{name} failed: {type(problem).__name__}: {str(problem).partition(chr(10))[0]}")
         return False
     sys.stdout.write(f"  ({monotonic() - began:.0f} s)\n")
     return True
