@@ -6,6 +6,7 @@ A runner is also the source's handle. Once it is closed, nothing the source does
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from enum import Enum
 from typing import Final, Protocol, TypeVar, cast
@@ -19,7 +20,7 @@ from protocol.ids import SourceId
 from server.engine.clock import Clock, expire_after
 from server.engine.context import Context
 from server.engine.source import Answer, FeedSource, SourceFailure, Unreachable
-from server.engine.tasks import TaskScope, is_cancellation, is_fatal
+from server.engine.tasks import TaskScope, Waited, finish_at_once, is_cancellation, is_fatal
 
 __all__ = ["Phase", "RunnerHost", "SourceRunner", "as_failure"]
 
@@ -145,12 +146,16 @@ class SourceRunner:
     # The runs
 
     def start(self) -> None:
-        """Begins a run, which must not be under way."""
+        """Begins a run, which must not be under way; of a source that answers at once, it also ends."""
         assert self.phase is Phase.IDLE, "at most one call of a source is in flight"
         self.phase = Phase.CONTEXT if self.source.fetches_context else Phase.ITEMS
         self.again = False
         self._wanted = True
-        self._scope = self._host.tasks.start(self._run, name=f"ask {self.source.id}")
+        if self.source.answers_at_once:
+            with suppress(Waited):  # whoever waits again and again has failed by then
+                finish_at_once(self._run())
+        else:
+            self._scope = self._host.tasks.start(self._run, name=f"ask {self.source.id}")
 
     def stop(self) -> None:
         """Cancels the run under way, if there is one: its answer is not taken. It ends a little later."""
@@ -250,6 +255,8 @@ class SourceRunner:
             self._ended = None
 
     async def _call(self, fn: Callable[[Context], Awaitable[T]], ctx: Context) -> T:
+        if self.source.answers_at_once:
+            return await fn(ctx)
         timeout_s = self.source.timeout_s
         with expire_after(self._host.clock, timeout_s):
             return await fn(ctx)

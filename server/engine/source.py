@@ -176,6 +176,10 @@ class FeedSource:
     timeout_s: float = 10.0
     """How long one call may take."""
 
+    answers_at_once: bool = False
+    """Whether its fetches never wait for anything: what it says follows from what it has. Then they are asked
+    and done in one step, without a task and without `timeout_s`; one that waits all the same has failed."""
+
     _handle: SourceHandle | None = None
 
     fetches_context: ClassVar[bool] = False

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVarTuple, Unpack
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TypeVar, TypeVarTuple, Unpack
 from uuid import uuid4
 
 import structlog
 from anyio import CancelScope, Event, current_effective_deadline, get_cancelled_exc_class
 from anyio.abc import TaskGroup
 
-__all__ = ["TaskScope", "is_cancellation", "is_fatal"]
+__all__ = ["TaskScope", "Waited", "finish_at_once", "is_cancellation", "is_fatal"]
 
 Args = TypeVarTuple("Args")
+T = TypeVar("T")
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -91,6 +92,24 @@ class TaskScope:
             if self._idle is not None:
                 self._idle.set()
                 self._idle = None
+
+
+class Waited(Exception):
+    """A coroutine that was to end without waiting has waited for something."""
+
+
+def finish_at_once(coroutine: Coroutine[object, None, T]) -> T:
+    """The result of a coroutine that never waits: run to its end here and now, without a task.
+
+    Raises what it raises; and Waited, thrown into it where it waits, if it does so after all.
+    """
+    try:
+        coroutine.send(None)
+        coroutine.throw(Waited())
+    except StopIteration as done:
+        return done.value
+    coroutine.close()
+    raise Waited
 
 
 def is_cancellation(left: BaseException) -> bool:

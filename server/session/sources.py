@@ -21,7 +21,7 @@ from server.engine.clock import expire_after
 from server.engine.engine import FeedEngine
 from server.engine.report import SavedSource
 from server.engine.source import FeedSource, SourceFailure
-from server.engine.tasks import TaskScope, is_fatal
+from server.engine.tasks import TaskScope, finish_at_once, is_fatal
 from server.session.building import Build, BuildQueue
 from server.session.errors import SourceUnavailable
 from server.session.parts import SessionParts
@@ -30,6 +30,7 @@ from server.session.slots import BuildKey, SourceSlot
 from server.session.states import OFF, SourceView, StatusName
 from server.sources.provider import AnyProvider
 from server.sources.stored import StoredSource
+from server.tracing import span
 from storage.loading import UserRows
 from storage.source_configs import SourceConfigRow
 
@@ -166,7 +167,7 @@ class SessionSources:
     def apply(self, rows: UserRows) -> None:
         """Makes the sources equal to the rows. Idempotent.
 
-        Never waits: what has to be built is built by tasks of the session.
+        Never waits: what cannot be built at once is built by tasks of the session.
         """
         self._rows = rows
         with self._engine.step():
@@ -259,7 +260,22 @@ class SessionSources:
         prepared = self._parts.prepared.take(self._user, provider.source_id, row.version)
         if prepared is not None:
             self._install(slot, key, prepared)
-            return
+        elif provider.builds_at_once:
+            self._build_at_once(slot, provider, row, key)
+        else:
+            self._build(slot, provider, row, key)
+
+    def _build_at_once(
+        self, slot: SourceSlot, provider: AnyProvider, row: SourceConfigRow, key: BuildKey
+    ) -> None:
+        try:
+            source = finish_at_once(self._parts.builder.from_row(self._user, provider, row))
+        except SourceFailure as failure:
+            self._fail(slot, key, failure)
+        else:
+            self._install(slot, key, source)
+
+    def _build(self, slot: SourceSlot, provider: AnyProvider, row: SourceConfigRow, key: BuildKey) -> None:
         slot.build = Build(provider, row, key)
         self._builds.add(slot.build)
 
@@ -290,7 +306,8 @@ class SessionSources:
         known = slot.running is not None
         slot.running, slot.failed, slot.failing_since, slot.failures = key, None, None, 0
         if known:
-            self._engine.swap(slot.source_id, source)
+            with span("swap", {"freya.source": slot.source_id}):
+                self._engine.swap(slot.source_id, source)
         else:
             saved = None if isinstance(source, StoredSource) else self._saved(slot)
             self._engine.add(source, saved=saved)

@@ -46,6 +46,7 @@ class InboxSource(StoredSource):
 
     id = INBOX_ID
     refresh_every_s = 0
+    answers_at_once = True
 
     def __init__(self) -> None:
         self._shown: dict[tuple[str, str], tuple[InboxRow, FeedItem]] = {}
@@ -85,6 +86,7 @@ class InboxProvider(FeedProvider[NoConfig]):
     source_id = INBOX_ID
     name = "Inbox"
     config_schema = NoConfig
+    builds_at_once = True
     default_row = True
 
     async def source_for_user(

@@ -135,6 +135,7 @@ class LocationSource(StoredSource):
 
     id = LOCATION_ID
     refresh_every_s = 0
+    answers_at_once = True
 
     def __init__(self, user: UserId, services: Services) -> None:
         self._user = user
@@ -252,6 +253,7 @@ class LocationProvider(FeedProvider[NoConfig]):
     source_id = LOCATION_ID
     name = "Location"
     config_schema = NoConfig
+    builds_at_once = True
     default_row = True
 
     async def source_for_user(

@@ -142,6 +142,7 @@ class MusicProvider(FeedProvider[MusicConfig]):
     source_id = _ID
     name = "Music"
     config_schema = MusicConfig
+    builds_at_once = True
 
     def __init__(self, options: SourceOptions) -> None:
         self._base = options.listenbrainz_url

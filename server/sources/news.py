@@ -204,6 +204,7 @@ class NewsProvider(FeedProvider[NewsConfig]):
     source_id = _ID
     name = "News"
     config_schema = NewsConfig
+    builds_at_once = True
 
     def __init__(self) -> None:
         self._readings: _Readings = Shared(

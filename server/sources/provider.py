@@ -79,6 +79,9 @@ class FeedProvider(ABC, Generic[ConfigT, CredentialsT, SettingsT]):
     default_config: JsonObject = freeze({})
     """The config of that first row, as it would come over the wire."""
 
+    builds_at_once: bool = False
+    """Whether `source_for_user` never waits for anything. Then a source is there as soon as its row is."""
+
     @abstractmethod
     async def source_for_user(
         self, user: UserId, config: ConfigT, credentials: CredentialsT | None, services: Services

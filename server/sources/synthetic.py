@@ -188,6 +188,7 @@ class SyntheticProvider(FeedProvider[SyntheticConfig]):
     source_id = SYNTHETIC_ID
     name = "Synthetic"
     config_schema = SyntheticConfig
+    builds_at_once = True
 
     def __init__(self) -> None:
         self._metronome: Metronome | None = None

@@ -111,6 +111,7 @@ class UserSource(FeedSource):
 
     id = USER_ID
     refresh_every_s = 0
+    answers_at_once = True
 
     def __init__(self, config: UserConfig) -> None:
         self._context = (ContextEntry.make(USER_KEY, config.model_dump(mode="json", by_alias=True)),)
@@ -126,6 +127,7 @@ class UserProvider(FeedProvider[UserConfig]):
     name = "You"
     config_schema = UserConfig
     default_row = True
+    builds_at_once = True
 
     async def source_for_user(
         self, user: UserId, config: UserConfig, credentials: BaseModel | None, services: Services

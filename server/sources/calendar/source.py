@@ -132,6 +132,7 @@ class CalendarProvider(FeedProvider[CalendarConfig, CalendarCredentials]):
     source_id = CALENDAR_ID
     name = "Calendar"
     config_schema = CalendarConfig
+    builds_at_once = True
     credentials_schema = CalendarCredentials
     credential_targets = frozenset({"serverUrl"})
 

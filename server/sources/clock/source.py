@@ -48,6 +48,7 @@ class ClockSource(FeedSource):
     id = _ID
     uses = (USER_ID, LOCATION_ID)
     refresh_every_s = 0
+    answers_at_once = True
 
     def __init__(self, config: ClockConfig) -> None:
         self._config = config
@@ -115,6 +116,7 @@ class ClockProvider(FeedProvider[ClockConfig]):
     source_id = _ID
     name = "Clock"
     config_schema = ClockConfig
+    builds_at_once = True
     default_row = True
 
     async def source_for_user(

@@ -94,6 +94,7 @@ class RemindersSource(StoredSource):
         self._kept: dict[str, _Kept] = {}
         self._items: dict[tuple[str, datetime], tuple[Reminder, Signals, FeedItem]] = {}
         self._users_zone = "UTC"
+        self.answers_at_once = True
 
     # -- what is shown
 
@@ -102,6 +103,7 @@ class RemindersSource(StoredSource):
         if kept.keys() == self._kept.keys() and all(one is self._kept[name] for name, one in kept.items()):
             return
         self._kept = kept
+        self.answers_at_once = len(kept) <= _AT_ONCE
         if self.attached:
             self.handle.push_items(self._answer(self.handle.now()))
 
@@ -110,6 +112,8 @@ class RemindersSource(StoredSource):
 
     async def fetch_items(self, ctx: Context) -> Answer:
         self._users_zone = user_settings(ctx).zone.key
+        if self.answers_at_once:
+            return self._answer(ctx.time)
         while self._work_out(ctx.time):
             await anyio.lowlevel.checkpoint()
         # The same for items that are yet to be made: `_answer` finds them ready.
@@ -294,6 +298,7 @@ class RemindersProvider(FeedProvider[RemindersConfig]):
     source_id = _ID
     name = "Reminders"
     config_schema = RemindersConfig
+    builds_at_once = True
     default_row = True
 
     async def source_for_user(

@@ -177,6 +177,7 @@ class TflProvider(FeedProvider[TflConfig, BaseModel, TflSettings]):
     source_id = _ID
     name = "London transport"
     config_schema = TflConfig
+    builds_at_once = True
     settings_schema = TflSettings
 
     def __init__(self, options: SourceOptions) -> None:

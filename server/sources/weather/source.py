@@ -124,6 +124,7 @@ class WeatherProvider(FeedProvider[WeatherConfig, BaseModel, WeatherSettings]):
     source_id = WEATHER_ID
     name = "Weather"
     config_schema = WeatherConfig
+    builds_at_once = True
     settings_schema = WeatherSettings
 
     def __init__(self, options: SourceOptions) -> None:
