@@ -22,7 +22,7 @@ from anyio.abc import TaskGroup
 
 from protocol.ids import ReplicaId
 from server import options
-from server.cannot_start import CannotListen
+from server.cannot_start import CannotListen, CannotStart
 from server.engine.clock import Clock, SystemClock
 from server.enhancement.enhancer import NO_ENHANCEMENT, Enhancer
 from server.enhancement.model import ChatModel
@@ -99,6 +99,7 @@ async def open_app(
     clock = clock or SystemClock()
     replica, ready_made = ReplicaId(f"r{secrets.token_hex(4)}"), _ready_made(settings)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_traces(settings, replica))
         group = await stack.enter_async_context(_background())
         published = await _published_keys(settings, group)
         database = await stack.enter_async_context(open_database(settings))
@@ -208,6 +209,24 @@ async def _background() -> AsyncGenerator[TaskGroup]:
     async with anyio.create_task_group() as group:
         yield group
         group.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _traces(settings: Settings, replica: ReplicaId) -> AsyncGenerator[None]:
+    """Where a collector is named, requests are traced for as long as the block runs. Raises CannotStart."""
+    of = settings.observing
+    if of.otlp_url is None:
+        yield
+        return
+    try:
+        from server.otel import sending_spans
+    except ImportError as missing:
+        raise CannotStart(
+            f"FREYA_OTLP_URL is set, but {missing.name} is not installed: pip install 'freya-push[otel]'"
+        ) from missing
+    ratio, service = of.trace_ratio, options.release()
+    async with sending_spans(of.otlp_url, service=service, replica=replica, ratio=ratio):
+        yield
 
 
 async def _published_keys(settings: Settings, group: TaskGroup) -> PublishedKeys | None:

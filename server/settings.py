@@ -285,7 +285,7 @@ class Enhancement(Group):
 class Observing(Group):
     """What can be seen from outside."""
 
-    title = "Log and watchdog"
+    title = "Log, watchdog and traces"
     log_level: LogLevel = _setting("info", "What is worth a line")
     log_format: LogFormat = _setting("auto", "auto: pretty on a terminal, JSON elsewhere")
     log_salt: SecretStr = _setting(
@@ -298,6 +298,10 @@ class Observing(Group):
         ge=0,
         le=60_000,
     )
+    otlp_url: _Address | None = _setting(
+        None, "Collector of traces (OTLP over HTTP): `http://HOST:4318/v1/traces`. Needs the extra `otel`"
+    )
+    trace_ratio: float = _setting(1.0, "Share of the requests that are traced", ge=0, le=1)
 
 
 class SettingsError(Exception):

@@ -27,6 +27,7 @@ HOMES_OF_LIBRARIES = {
     "httpcore": ("server.upstream",),
     "hishel": ("server.upstream",),
     "tenacity": ("server.upstream",),
+    "opentelemetry": ("server.otel",),
     "feedparser": ("server.reading",),
     "icalendar": ("server.reading",),
     "recurring_ical_events": ("server.reading",),

@@ -31,6 +31,7 @@ from protocol.errors import (
 )
 from protocol.jsonrpc import FrameError, Notification, Request, RequestId, Response, parse
 from protocol.transport import MAX_FRAME_BYTES
+from server import tracing
 from server.engine.clock import expire_after
 from server.engine.tasks import TaskScope, is_cancellation, is_fatal
 from server.push import lifetime
@@ -70,6 +71,11 @@ class Work:
         self.id = request_id
         self.run = run
         self.began_at = began_at
+
+    def about(self) -> tracing.Attributes:
+        """What a trace says of it."""
+        method, connection = self.endpoint.method.name, self.connection.id
+        return {"rpc.system.name": "jsonrpc", "rpc.method": method, "freya.connection": connection}
 
 
 class Dispatcher:
@@ -212,6 +218,10 @@ class Dispatcher:
 
     async def _run(self, work: Work) -> None:
         """Runs one request to its answer, within its deadline."""
+        with tracing.request(work.endpoint.method.name, work.about) as stretch:
+            await self._run_traced(work, stretch)
+
+    async def _run_traced(self, work: Work, stretch: tracing.Stretch) -> None:
         error: RpcError | None = None
         try:
             left_s = work.began_at + self._hub.options.request_timeout_s - self._hub.clock.monotonic()
@@ -231,6 +241,7 @@ class Dispatcher:
         finally:
             work.calls.end(work)
             if error is not None:
+                stretch.fail(str(error.code))
                 self._reply_error(work.connection, work.id, error)
             self._count(work.endpoint, work.began_at, error)
             self._ended(work.connection)

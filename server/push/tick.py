@@ -16,6 +16,7 @@ from uuid import uuid4
 import structlog
 
 from server.engine.clock import Clock
+from server.tracing import Mark, after, mark
 
 __all__ = ["Flushed", "Revised", "Tick"]
 
@@ -57,7 +58,8 @@ class Tick:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         # Dicts, so that each is served once and in the order in which they were marked.
-        self._revised: dict[Revised, None] = {}
+        # A feed with the trail of the request that changed it, if somebody follows such trails.
+        self._revised: dict[Revised, Mark | None] = {}
         self._flushed: dict[Flushed, None] = {}
         self._rest: dict[Revised, None] = {}
         self._scheduled = False
@@ -67,7 +69,7 @@ class Tick:
     def revise(self, feed: Revised) -> None:
         """The feed has a new revision."""
         self.revisions += 1
-        self._revised[feed] = None
+        self._revised[feed] = mark() or self._revised.get(feed)
         self._schedule()
 
     def write(self, connection: Flushed) -> None:
@@ -101,8 +103,12 @@ class Tick:
             if feed not in self._revised:
                 self._flush_feed(feed, feed.flush_rest, now)
         for feed in list(islice(self._revised, _FEEDS_AT_ONCE)):
-            del self._revised[feed]
-            self._flush_feed(feed, feed.flush, now)
+            place = self._revised.pop(feed)
+            if place is None:
+                self._flush_feed(feed, feed.flush, now)
+                continue
+            with after(place, "push"):
+                self._flush_feed(feed, feed.flush, now)
 
     def _flush_feed(self, feed: Revised, flush: Callable[[float], bool], now: float) -> None:
         try:

@@ -20,6 +20,7 @@ from server.engine.source import ConfigProblem, FeedSource, SourceFailure, Unaut
 from server.engine.tasks import is_cancellation, is_fatal
 from server.sources.provider import AnyProvider
 from server.sources.services import Services
+from server.tracing import span
 from storage.credentials import KeyRing
 from storage.errors import CredentialKeyMissing, CredentialsUnreadable
 from storage.source_configs import SourceConfigRow
@@ -45,8 +46,9 @@ class SourceBuilder:
 
     async def from_row(self, user: UserId, provider: AnyProvider, row: SourceConfigRow) -> FeedSource:
         """The source of a stored row. Raises SourceFailure."""
-        credentials = self.open_credentials(user, provider, row.credentials)
-        return await self.build(user, provider, self._config(provider, row), credentials)
+        with span("build", {"freya.source": provider.source_id}):
+            credentials = self.open_credentials(user, provider, row.credentials)
+            return await self.build(user, provider, self._config(provider, row), credentials)
 
     async def build(
         self,

@@ -31,6 +31,7 @@ from server.session.reading import RowReader
 from server.session.rebuilding import Rebuild
 from server.session.setup import ManagerStatistics, SessionSetup
 from server.session.user_session import UserSession
+from server.tracing import span
 from storage import action_results, inbox, source_state, users
 from storage.database import WriteTx
 from storage.errors import StorageUnavailable
@@ -169,10 +170,11 @@ class SessionManager:
         """
         with CancelScope() as scope:
             try:
-                async with self.setup.database.write(user) as tx:
-                    result = await fn(tx)
-                    # The COMMIT comes next: a cancellation must not part it from what follows.
-                    scope.shield = True
+                with span("transaction"):
+                    async with self.setup.database.write(user) as tx:
+                        result = await fn(tx)
+                        # The COMMIT comes next: a cancellation must not part it from what follows.
+                        scope.shield = True
             except StorageUnavailable as problem:
                 if problem.outcome == "unknown":
                     self._reader.request(user)
@@ -294,7 +296,8 @@ class SessionManager:
             return
         self._reads += 1
         if rows.exists:
-            session.apply_rows(rows)
+            with span("apply"):
+                session.apply_rows(rows)
         else:
             self._directory.end(session, "gone", save=False)
 

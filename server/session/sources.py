@@ -31,6 +31,7 @@ from server.session.states import OFF, SourceView, StatusName
 from server.sources.provider import AnyProvider
 from server.sources.stored import StoredSource
 from server.tracing import span
+from server.tracing import span
 from storage.loading import UserRows
 from storage.source_configs import SourceConfigRow
 
@@ -307,6 +308,7 @@ class SessionSources:
         slot.running, slot.failed, slot.failing_since, slot.failures = key, None, None, 0
         if known:
             with span("swap", {"freya.source": slot.source_id}):
+                with span("swap", {"freya.source": slot.source_id}):
                 self._engine.swap(slot.source_id, source)
         else:
             saved = None if isinstance(source, StoredSource) else self._saved(slot)
