@@ -11,7 +11,7 @@ from time import monotonic
 import anyio
 
 from protocol.ids import UserId
-from tests.faults.faults import FAULTS
+from tests.faults.faults import FAULTS, OF_THE_BUS
 from tests.faults.oracle import Oracle, Violation
 from tests.faults.people import Follower, Writer
 from tests.faults.stored import check_stored
@@ -35,7 +35,9 @@ class Plan:
     users: int = 6
     followers_each: int = 2
     patience_s: float = 10.0
-    """After the last fault and the last write of a round everybody agrees within this."""
+    """After the last fault and the last write of a round everybody agrees within this,"""
+    bus_up_patience_s: float = 2.0
+    """and within this where none of its faults was one of the bus."""
 
 
 @dataclass(slots=True)
@@ -95,7 +97,9 @@ class _Chaos:
     async def _round(self) -> None:
         for writer in self._writers:
             writer.resume()
-        for name in self._rng.sample(self._plan.kinds, k=self._plan.faults_each):
+        names = self._rng.sample(self._plan.kinds, k=self._plan.faults_each)
+        bus_up = OF_THE_BUS.isdisjoint(names)
+        for name in names:
             self.journal.append(name)
             await anyio.sleep(self._rng.uniform(0.0, 1.0))
             await FAULTS[name](self._town, self._rng, self._plan.lasts_s)
@@ -106,18 +110,18 @@ class _Chaos:
         for writer in self._writers:
             with anyio.fail_after(60.0):
                 await writer.idle.wait()
-        await self._converge()
+        await self._converge(self._plan.bus_up_patience_s if bus_up else self._plan.patience_s)
         self.report.convergences_s.append(monotonic() - over)
         await check_stored(self._town.database, self._oracle)
         self.report.operations, self.report.frames = self._oracle.operations, self._oracle.frames
 
-    async def _converge(self) -> None:
+    async def _converge(self, patience_s: float) -> None:
         began = monotonic()
         while wrong := self._differences():
-            if monotonic() - began > self._plan.patience_s:
+            if monotonic() - began > patience_s:
                 # A write that is not in the store is another thing than one that was not told.
                 await check_stored(self._town.database, self._oracle)
-                raise Violation(f"after {self._plan.patience_s:g} s of quiet: " + "; ".join(wrong))
+                raise Violation(f"after {patience_s:g} s of quiet: " + "; ".join(wrong))
             await anyio.sleep(_LOOK_S)
 
     def _differences(self) -> list[str]:

@@ -11,7 +11,7 @@ from anyio import to_thread
 
 from tests.faults.town import Replica, Town
 
-__all__ = ["FAULTS", "ROLL", "Fault"]
+__all__ = ["FAULTS", "OF_THE_BUS", "ROLL", "Fault"]
 
 Fault: TypeAlias = Callable[[Town, Random, float], Awaitable[None]]
 """Is told how long it should last, in seconds, where it lasts."""
@@ -121,6 +121,9 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "sockets stop reading": _stop_reading,
     "clients drop off": _drop_clients,
 }
+
+OF_THE_BUS: Final = frozenset(name for name in FAULTS if "Redis" in name or "subscriptions" in name)
+"""Those after which a replica may have to find its way back to the bus, and learns by looking till then."""
 
 
 def _any(town: Town, rng: Random) -> Replica:
