@@ -10,6 +10,7 @@
 #   make fmt     format, and fix what the linter can
 #   make load    the load driver: make load ARGS="fanout --connections 1000 --rate 10"
 #   make bench   every figure of docs/performance.md, each beside what it is compared with
+#   make audit   whether anything the locks name is known to be vulnerable, by osv.dev
 #   make lock    resolve the dependencies of pyproject.toml anew
 #   make clean   remove .venv and caches (never data)
 
@@ -23,6 +24,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 UV := $(VENV)/lock-tools/bin/uv
+AUDIT := $(VENV)/audit-tools/bin/pip-audit
 
 .PHONY: model help setup run test chaos fuzz lock fmt clean
 
@@ -72,6 +74,16 @@ load: setup
 
 bench: setup
 	$(BIN)/python -m tests.bench $(ARGS)
+
+# The tool has an environment of its own, so that it is none of the project's dependencies.
+.PHONY: audit
+audit: $(AUDIT)
+	$(AUDIT) --requirement requirements.lock --disable-pip --require-hashes --vulnerability-service osv \
+		--progress-spinner off $(ARGS)
+
+$(AUDIT): $(STAMP)
+	$(BIN)/python -m venv $(VENV)/audit-tools
+	$(VENV)/audit-tools/bin/python -m pip install --quiet pip-audit
 
 # One resolution for every platform and Python; the server's lock is the same one without the tests' tools.
 # Upgrades everything: make lock ARGS=--upgrade

@@ -146,6 +146,33 @@ def test_everything_that_the_image_copies_is_there_and_let_through() -> None:
     assert [name for name in copied if not (ROOT / name).exists()] == []
 
 
+def test_a_linter_finds_nothing_in_the_dockerfile() -> None:
+    linter = Path(sys.executable).with_name("hadolint")
+    if not linter.exists():
+        pytest.skip("NO HADOLINT: there is no wheel of it for this platform, the Dockerfile goes unchecked")
+
+    def told(text: str) -> str:
+        return subprocess.run(
+            [linter, "--no-color", "-"], input=text, capture_output=True, text=True, timeout=60, check=False
+        ).stdout
+
+    assert told(_DOCKERFILE) == ""
+    assert "DL3020" in told(_DOCKERFILE.replace("COPY tools/", "ADD tools/"))
+
+
+def test_the_composition_is_as_the_specification_has_it(tmp_path: Path) -> None:
+    def check(file: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+        return subprocess.run([*command, file], capture_output=True, text=True, timeout=60, check=False)
+
+    assert check(ROOT / "compose.yaml").returncode == 0
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text((ROOT / "compose.yaml").read_text().replace("depends_on:", "depends_no:"))
+    done = check(wrong)
+    assert done.returncode == 1
+    assert "depends_no" in done.stdout
+
+
 def _compose() -> JsonObject:
     return cast("JsonObject", yaml.safe_load((ROOT / "compose.yaml").read_text()))
 
