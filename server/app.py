@@ -7,10 +7,11 @@ Each part is a context manager that ends what it began; leaving them in reverse 
 
 from __future__ import annotations
 
+import logging
 import secrets
 import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -54,6 +55,7 @@ from storage.credentials import KeyRing
 from storage.database import Database
 from storage.embedded import EmbeddedPostgres
 from storage.migrate import migrate
+from storage.restarts import Incident
 from storage.source_configs import DefaultRow
 
 __all__ = ["App", "database_address", "open_app", "open_database"]
@@ -102,7 +104,7 @@ async def open_app(
         await stack.enter_async_context(_traces(settings, replica))
         group = await stack.enter_async_context(_background())
         published = await _published_keys(settings, group)
-        database = await stack.enter_async_context(open_database(settings))
+        database = await stack.enter_async_context(open_database(settings, beside=group))
         bus = await _bus(settings, replica)
         enhancer = await _enhancer(settings, stack, database, clock, group, replica)
         stack.push_async_callback(ready_made.registry.aclose)
@@ -174,9 +176,10 @@ async def _metrics_page(own: Callable[[], bytes], siblings: Siblings | None) -> 
 
 
 @asynccontextmanager
-async def database_address(settings: Settings) -> AsyncGenerator[str]:
+async def database_address(settings: Settings, beside: TaskGroup | None = None) -> AsyncGenerator[str]:
     """DATABASE_URL, or the address of the embedded PostgreSQL, which runs as long as the block (and as
-    long as any other process uses it). Raises EmbeddedPostgresFailed.
+    long as any other process uses it); with a group `beside`, it is started again where it dies meanwhile.
+    Raises EmbeddedPostgresFailed.
     """
     if settings.storage.database_url is not None:
         yield settings.storage.database_url.get_secret_value()
@@ -185,14 +188,41 @@ async def database_address(settings: Settings) -> AsyncGenerator[str]:
     async with embedded as address:
         for notice in embedded.notices:
             _log.info("embedded_postgres", notice=notice)
-        yield address
+        with _kept_running(embedded, beside):
+            yield address
+
+
+@contextmanager
+def _kept_running(embedded: EmbeddedPostgres, beside: TaskGroup | None) -> Generator[None]:
+    scope = anyio.CancelScope()
+
+    async def keep() -> None:
+        with scope:
+            await embedded.keep_running(_tell_of_postgres)
+
+    if beside is not None:
+        beside.start_soon(keep, name="embedded postgres")
+    try:
+        yield
+    finally:
+        # Before it is stopped: else that would be mended.
+        scope.cancel()
+
+
+def _tell_of_postgres(incident: Incident) -> None:
+    level = logging.INFO if incident.what == "back" else logging.ERROR
+    _log.log(level, f"embedded_postgres_{incident.what}", attempt=incident.attempt, reason=incident.reason)
 
 
 @asynccontextmanager
-async def open_database(settings: Settings, *, may_migrate: bool = True) -> AsyncGenerator[Database]:
-    """The database, with this code's schema. Raises StorageError with what to do."""
+async def open_database(
+    settings: Settings, *, may_migrate: bool = True, beside: TaskGroup | None = None
+) -> AsyncGenerator[Database]:
+    """The database, with this code's schema; `beside` as for `database_address`. Raises StorageError with
+    what to do.
+    """
     storage = settings.storage
-    async with database_address(settings) as address:
+    async with database_address(settings, beside) as address:
         if may_migrate and storage.migrate:
             applied = await migrate(address)
             if applied:

@@ -80,10 +80,15 @@ class Cluster:
             # Just started, or still recovering or stopping from before.
             pause()
 
+    @property
+    def running(self) -> bool:
+        """Whether its main process is there. It may still be starting, or recovering."""
+        pid, _ = self._recorded()
+        return pid is not None and _works_in(pid, self._directory)
+
     def stop(self) -> None:
         """Stop it if it runs; what was committed is safe, what was not is rolled back."""
-        pid, _ = self._recorded()
-        if pid is not None and _works_in(pid, self._directory):
+        if self.running:
             self._pg_ctl("stop", "-m", "fast")
 
     def _launch(self, stale_pid: int | None, recorded: Path) -> None:

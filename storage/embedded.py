@@ -16,7 +16,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -35,11 +35,13 @@ from storage.postgres_programs import (
     make_reachable,
     public_directory,
 )
+from storage.restarts import Incident, Restarts
 
 __all__ = ["SHARED_DIR", "EmbeddedPostgres"]
 
 SHARED_DIR: Final = Path("/var/lib/freya-push")
 _POLL_S: Final = 0.05
+_LOOK_S: Final = 0.5
 
 
 class EmbeddedPostgres:
@@ -73,6 +75,40 @@ class EmbeddedPostgres:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._leave()
+
+    async def keep_running(self, tell: Callable[[Incident], None]) -> None:
+        """Starts PostgreSQL again where its main process has died, with growing pauses (see `restarts`).
+        Runs until cancelled.
+
+        `tell` is told of each turn. Several processes that share the cluster may all do this: one of them
+        starts it, the others find it running.
+        """
+        restarts = Restarts()
+        while True:
+            await anyio.sleep(_LOOK_S)
+            if await to_thread.run_sync(self._runs):
+                continue
+            tell(Incident("gone", restarts.attempts))
+            await anyio.sleep(restarts.went(anyio.current_time()))
+            try:
+                await to_thread.run_sync(self._restart)
+            except EmbeddedPostgresFailed as failure:
+                tell(Incident("failed", restarts.attempts, str(failure)))
+            else:
+                restarts.came_back(anyio.current_time())
+                tell(Incident("back", restarts.attempts))
+
+    def _runs(self) -> bool:
+        return self._cluster is not None and self._cluster.running
+
+    def _restart(self) -> None:
+        # The address stays: it follows from the directory.
+        assert self._cluster is not None, "it has not been started yet"
+        try:
+            with _exclusive(self._data_dir / "pg.lock"):
+                self._cluster.start(_pause)
+        except OSError as error:
+            raise EmbeddedPostgresFailed(f"{error.filename or self._data_dir}: {error.strerror}") from error
 
     async def _leave(self) -> None:
         with anyio.CancelScope(shield=True):

@@ -17,16 +17,19 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from storage import embedded
+from protocol.ids import UserId
+from storage import embedded, restarts
 from storage.database import Database
 from storage.embedded import EmbeddedPostgres
 from storage.errors import EmbeddedPostgresFailed
 from storage.migrate import migrate
 from storage.postgres_programs import Programs, account_for, find_programs, make_reachable
+from storage.restarts import Incident, Restarts
 from tests.storage.waiting import until
 from tests.support.reaper import Reaper
 
 ROOT = os.geteuid() == 0
+ALICE = UserId("alice")
 HERE = Path(__file__).resolve().parents[2]
 
 
@@ -162,6 +165,62 @@ async def test_it_starts_again_after_postgresql_itself_was_killed(place: Path) -
         async with private(place / "data", place) as again:
             assert postmaster(place / "data") not in (None, pid)
             assert await value(again, "SELECT count(*) FROM users") == 0
+
+
+async def test_kept_running_it_is_started_again_on_the_same_address_with_what_was_committed(
+    place: Path,
+) -> None:
+    told: list[Incident] = []
+    postgres = private(place / "data", place)
+    async with postgres as dsn, anyio.create_task_group() as group:
+        await migrate(dsn)
+        async with Database.open(dsn) as database:
+            async with database.write(ALICE):
+                pass
+            pid = postmaster(place / "data")
+            assert pid is not None
+            group.start_soon(postgres.keep_running, told.append)
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: [each.what for each in told] == ["gone", "back"])
+            assert postmaster(place / "data") not in (None, pid)
+            row = await database.fetch_one("SELECT count(*) FROM users")
+            assert row is not None
+            assert row[0] == 1
+        group.cancel_scope.cancel()
+
+
+async def test_one_that_cannot_be_started_is_tried_again_until_it_can(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restarts, "_FIRST_PAUSE_S", 0.0)
+    told: list[Incident] = []
+    postgres = private(place / "data", place)
+    async with postgres, anyio.create_task_group() as group:
+        pid = postmaster(place / "data")
+        assert pid is not None
+        (place / "data" / "pg" / "global").rename(place / "data" / "lost")
+        os.kill(pid, signal.SIGKILL)
+        group.start_soon(postgres.keep_running, told.append)
+        await until(lambda: [each.what for each in told].count("failed") == 2)
+        assert "does not start" in (told[1].reason or "")
+        (place / "data" / "lost").rename(place / "data" / "pg" / "global")
+        await until(lambda: told[-1].what == "back")
+        assert postmaster(place / "data") not in (None, pid)
+        group.cancel_scope.cancel()
+
+
+def test_pauses_between_attempts_grow_and_a_minute_of_health_forgives_all() -> None:
+    policy = Restarts()
+    pauses: list[float] = []
+    for _ in range(12):
+        pauses.append(policy.went(0.0))
+        policy.came_back(0.0)
+    assert pauses[0] == 0
+    assert pauses == sorted(pauses)
+    assert pauses[9:] == [30, 300, 300]
+    assert policy.went(59.0) == 300
+    policy.came_back(100.0)
+    assert policy.went(160.0) == 0
 
 
 async def test_a_recorded_process_number_that_is_another_processs_now_is_no_obstacle(place: Path) -> None:
