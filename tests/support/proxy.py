@@ -52,9 +52,9 @@ class Line:
         """Resets both ends, as a crash of the machine between them would."""
         for stream in (self._near, self._far):
             raw = stream.extra(SocketAttribute.raw_socket)
-            # Whatever is unsent is thrown away when the socket is closed, and the other end sees a reset.
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            with suppress(OSError):
+            with suppress(OSError):  # its own end may have closed it already
+                # Whatever is unsent is thrown away when the socket is closed, and the other end sees a reset.
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 raw.shutdown(socket.SHUT_RD)
         self.release()
 
