@@ -9,6 +9,7 @@
 #   make fuzz    rubbish against the readers and a live server, for two minutes: ARGS="--minutes 10 --seed 7"
 #   make fmt     format, and fix what the linter can
 #   make load    the load driver: make load ARGS="fanout --connections 1000 --rate 10"
+#   make native  the fan-out's loop in C, where there is a compiler: optional, see docs/performance.md
 #   make bench   every figure of docs/performance.md, each beside what it is compared with
 #   make audit   whether anything the locks name is known to be vulnerable, by osv.dev
 #   make lock    resolve the dependencies of pyproject.toml anew
@@ -26,7 +27,7 @@ STAMP := $(VENV)/.ready
 UV := $(VENV)/lock-tools/bin/uv
 AUDIT := $(VENV)/audit-tools/bin/pip-audit
 
-.PHONY: model help setup run test chaos fuzz lock fmt clean
+.PHONY: model help setup run test chaos fuzz lock fmt clean load bench native
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -71,6 +72,10 @@ fmt: setup
 
 load: setup
 	$(BIN)/python -m tests.load $(or $(ARGS),steady)
+
+# For this .venv's Python alone. A server uses it where FREYA_NATIVE_FANOUT names the file.
+native: setup
+	$(BIN)/python -m server.build_native build/fanout_loop.so
 
 bench: setup
 	$(BIN)/python -m tests.bench $(ARGS)

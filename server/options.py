@@ -7,12 +7,15 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from server.cannot_start import CannotStart
 from server.engine.limits import FeedLimits
 from server.enhancement.options import EnhancementOptions
 from server.http.types import ListenerKind
+from server.push import native
 from server.push.listening import Listener
+from server.push.native import SendAll
 from server.push.options import PushOptions
 from server.session.options import SessionOptions
 from server.settings import Settings, SettingsError
@@ -176,7 +179,15 @@ def push_options(settings: Settings) -> PushOptions:
         max_age_s=limits.connection_max_age_s,
         drain_delay_s=delay_s,
         drain_s=listening.drain_s,
+        send_all=None if listening.native_fanout is None else _native(listening.native_fanout),
     )
+
+
+def _native(library: Path) -> SendAll:
+    try:
+        return native.load(library)
+    except ImportError as error:
+        raise CannotStart(f"FREYA_NATIVE_FANOUT: {library} can't be used: {error}") from error
 
 
 def listeners(settings: Settings, tls: ssl.SSLContext | None) -> tuple[Listener, ...]:

@@ -132,6 +132,9 @@ class Listening(Group):
     drain_s: float = _setting(
         20.0, "After SIGTERM the last connection is closed by then", unit="s", ge=0, le=3600
     )
+    native_fanout: Path | None = _setting(
+        None, "A fan-out loop in C, built by `make native` for this Python. Empty: pure Python"
+    )
 
 
 class Storage(Group):

@@ -4,13 +4,21 @@ Most sockets of a feed with many differ in nothing: each got the same frame last
 What each would have to be asked (where it stands, in what form it wants its changes, whether it may be
 written to) is therefore not asked but kept as membership: who differs is no member. What is left of a
 delivery is one call of the transport; neither the subscription nor its connection is touched.
+
+With the loop in C (see `native`) it is one system call. The bytes then go past the transport, which is right
+as long as nothing waits in it: who joins has nothing there, what a member's socket does not take is given to
+the transport at once, and a member for which something is written otherwise, and waits, leaves.
 """
 
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from protocol.closing import CloseCode
+from server.push.native import SendAll, plain_descriptor
 
 if TYPE_CHECKING:
     from server.push.subscription import Position, Subscription
@@ -21,16 +29,19 @@ __all__ = ["Cohort"]
 class Cohort:
     """Its members share `form` and `position`. Written to as one; bounded by whoever lets members in."""
 
-    __slots__ = ("_subs", "_transports", "form", "position", "sent")
+    __slots__ = ("_fds", "_send_all", "_subs", "_transports", "form", "position", "sent")
 
-    def __init__(self, form: int, position: Position) -> None:
+    def __init__(self, form: int, position: Position, send_all: SendAll | None = None) -> None:
         self.form = form
         self.position = position
         self.sent = 0.0
         """When (monotonic) it was last written to."""
-        # Two lists in one order; each member knows its place in them.
+        # Lists in one order; each member knows its place in them.
         self._subs: list[Subscription] = []
         self._transports: list[asyncio.Transport] = []
+        self._send_all = send_all
+        self._fds: array[int] = array("i")
+        """Only for `send_all`."""
 
     def __len__(self) -> int:
         return len(self._subs)
@@ -47,7 +58,11 @@ class Cohort:
         sub.cohort = self
         sub.place = len(self._subs)
         self._subs.append(sub)
-        self._transports.append(sub.connection.transport)
+        transport = sub.connection.transport
+        self._transports.append(transport)
+        if self._send_all is not None:
+            assert not transport.get_write_buffer_size(), "who joins has nothing waiting"
+            self._fds.append(plain_descriptor(transport))
 
     def remove(self, sub: Subscription) -> None:
         """It goes, and takes with it what was kept for all: where it stands, and when it was last sent to."""
@@ -56,6 +71,10 @@ class Cohort:
         if last is not sub:
             self._subs[sub.place], self._transports[sub.place] = last, transport
             last.place = sub.place
+        if self._send_all is not None:
+            fd = self._fds.pop()
+            if last is not sub:
+                self._fds[sub.place] = fd
         sub.cohort = None
         sub.position = self.position
         line = sub.connection.line
@@ -68,6 +87,9 @@ class Cohort:
         self.sent = now
         # Copies: who is full after this frame leaves at once, within the call.
         subs = tuple(self._subs)
+        if self._send_all is not None:
+            self._write_rest(frame, [(subs[place], sent) for place, sent in self._send_all(self._fds, frame)])
+            return len(subs)
         transports = iter(tuple(self._transports))
         try:
             for transport in transports:
@@ -76,6 +98,18 @@ class Cohort:
             self._interrupted(subs[len(subs) - len(list(transports)) - 1 :], before)
             raise
         return len(subs)
+
+    def _write_rest(self, frame: bytes, rest: list[tuple[Subscription, int]]) -> None:
+        """Gives the transports what their sockets have not taken."""
+        while rest:
+            sub, sent = rest.pop()
+            try:
+                sub.connection.write(frame[sent:])
+            except Exception:
+                # None of these can go on: what they have is half a frame.
+                for broken in (sub, *(sub for sub, _ in rest)):
+                    broken.connection.abort(CloseCode.INTERNAL)
+                raise
 
     def _interrupted(self, subs: tuple[Subscription, ...], before: Position) -> None:
         for sub in subs:

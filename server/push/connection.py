@@ -126,7 +126,7 @@ class Connection(Wire):
         parts = [before, welcome]
         parts += self._take_changes(now)
         self.refresh()
-        self.transport.write(b"".join(parts))
+        self.write(b"".join(parts))
         again = self.sweep(now)
         if again is not None:
             self.hub.sweeper.watch(self, again)
@@ -220,16 +220,23 @@ class Connection(Wire):
         self.refresh()
         if parts:
             self.line.sent = now
-            self.transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
+            self.write(parts[0] if len(parts) == 1 else b"".join(parts))
         if outbox is not None and outbox.has_replies and self.writable:
             self.hub.tick.write(self)
         self.go_on()
+
+    def write(self, data: bytes) -> None:
+        """Everything that is written to an open connection goes through here, or through its cohort."""
+        self.transport.write(data)
+        for sub in self.subs:
+            if sub.cohort is not None and self.transport.get_write_buffer_size():
+                sub.fanout.part(sub)
 
     def write_change(self, frame: bytes, now: float) -> None:
         """Writes a feed change, and nothing beside it."""
         self.line.sent = now
         try:
-            self.transport.write(frame)
+            self.write(frame)
         except Exception:
             self.give_up()  # it is taken for sent already
             raise

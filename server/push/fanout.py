@@ -105,7 +105,11 @@ class Fanout:
     def join(self, sub: Subscription) -> None:
         """Its connection takes each change as one write: it is served with those who stand where it does.
         Without effect while there are few."""
-        if self._count >= self._hub.options.cohorts_from and sub in self._loose:
+        if (
+            self._count >= self._hub.options.cohorts_from
+            and sub in self._loose
+            and not sub.connection.transport.get_write_buffer_size()
+        ):
             cohort = self._cohort_for(sub)
             if cohort is not None:
                 del self._loose[sub]
@@ -244,7 +248,7 @@ class Fanout:
         # the state by a name of its own, is brought there first.
         if position.number != current.number or position.cursor != current.cursor:
             return None
-        made = Cohort(sub.form, position)
+        made = Cohort(sub.form, position, self._hub.options.send_all)
         self._cohorts.append(made)
         return made
 

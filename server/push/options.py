@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
 from protocol.transport import DEFAULT_HEARTBEAT_MS, HEARTBEAT_GRACE_MS, MAX_MESSAGE_BYTES
+from server.push.native import SendAll
 
 __all__ = ["PushOptions"]
 
@@ -81,6 +82,8 @@ class PushOptions:
     cohorts_from: int = 8
     """A feed with so many subscribers keeps those together who stand at one place. With fewer, as nearly all
     feeds have, that would save nothing worth its memory."""
+    send_all: SendAll | None = None
+    """The loop in C, where it is built and wanted; see `native`."""
     write_high_bytes: int = 32 * 1024
     write_low_bytes: int = 8 * 1024
     unsent_low_bytes: int = 64 * 1024

@@ -84,6 +84,10 @@ class Wire(asyncio.Protocol, ABC):
         """So many frames came in, of whatever kind. False: too many, and the connection has been closed."""
 
     @abstractmethod
+    def write(self, data: bytes) -> None:
+        """Writes frames to an open connection."""
+
+    @abstractmethod
     def changed(self) -> None:
         """There may be something to write."""
 
@@ -220,7 +224,7 @@ class Wire(asyncio.Protocol, ABC):
     def write_now(self, frames: bytes) -> None:
         """Writes at once, without waiting for the tick."""
         self.line.sent = self.hub.clock.monotonic()
-        self.transport.write(frames)
+        self.write(frames)
 
     # The end
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from time import sleep
 from typing import Final
 
+from server.build_native import build
 from server.sources.synthetic import SYNTHETIC_ID
 from tests.bench.baselines import bare_loop, c_loop, compiler
 from tests.bench.size import Size
-from tests.bench.table import Table, at_most
+from tests.bench.table import Table, Wanted, at_most
 from tests.load.fleet import Fleet, Plan, fleet
 from tests.load.target import Place, cost_of, own_server
 
@@ -36,9 +40,8 @@ def fan_out(table: Table, size: Size) -> None:
     count, rate = size.of(1000, least=500), 20.0
     config = {"items": 8, "bytes": 170, "ratePerS": rate}
     with ExitStack() as stack:
-        ours = stack.enter_context(own_server())
-        owner = _owner(stack, ours, config)
-        _samples(stack, ours, config)
+        ours = _watched_server(stack, config, {})
+        native = _with_native_loop(stack, config)
         # All servers are read by the same client, which counts; the sample beside it looks at what comes.
         watching = Plan(connections=count, prefix="w", watch="star0", counts_only=True)
         counted = Plan(connections=count, counts_only=True)
@@ -46,17 +49,22 @@ def fan_out(table: Table, size: Size) -> None:
         floor = stack.enter_context(c_loop(str(rate), str(_FRAME))) if compiler() else None
         places: list[tuple[Place, Plan]] = [(ours, watching), (bare, counted)]
         places += [(floor, counted)] if floor is not None else []
+        places += [(native, watching)] if native is not None else []
         found = _in_turns(
-            size.turns,
-            [lambda place=place, plan=plan: _per_delivery(place, plan, size.s(5)) for place, plan in places],
+            size.turns, [partial(_per_delivery, place, plan, size.s(5)) for place, plan in places]
         )
-        assert not owner.figures().faults, "what was received is wrong"
-    _tell(table, "fan-out", "delivery", ["Freya", "bare uvloop loop", "C epoll loop"], found)
-    _ratio(table, "fan-out", "bare uvloop loop", found, 1, 1.2)
+    names = ["Freya", "bare uvloop loop", "C epoll loop", "Freya with the native loop"]
+    _tell(table, "fan-out", "delivery", names, found)
+    _ratio(
+        table, "fan-out", "Freya", "bare uvloop loop", [(turn[0], turn[1]) for turn in found], at_most(1.2)
+    )
     if floor is None:
-        table.note("There is no C compiler: the C loop is left out.")
+        table.note("There is no C compiler: the C loop is left out, and so is the native one.")
     else:
-        _ratio(table, "fan-out", "C epoll loop", found, 2, 1.15)
+        _ratio(table, "fan-out", "Freya", "C epoll loop", [(turn[0], turn[2]) for turn in found], None)
+    if native is not None:
+        pairs = [(turn[3], turn[2]) for turn in found]
+        _ratio(table, "fan-out", "Freya with the native loop", "C epoll loop", pairs, at_most(1.15))
 
 
 def own_feeds(table: Table, size: Size) -> None:
@@ -76,17 +84,28 @@ def own_feeds(table: Table, size: Size) -> None:
         measure = [lambda: _cost(ours, users, size.s(10)), lambda: _cost(bare, counted, size.s(10))]
         found = _in_turns(size.turns, measure)
     _tell(table, "own feeds", "update", ["Freya", "bare encode, diff and write"], found)
-    _ratio(table, "own feeds", "bare loop", found, 1, 60 / 16)
+    _ratio(table, "own feeds", "Freya", "bare loop", [(turn[0], turn[1]) for turn in found], at_most(60 / 16))
     ours_us = median(turn[0].total for turn in found)
     table.tell("own feeds", "Freya, CPU of an update", ours_us, "us", at_most(60))
 
 
-def _owner(stack: ExitStack, ours: Place, config: Mapping[str, object]) -> Fleet:
-    """The user whose feed is watched."""
+def _watched_server(stack: ExitStack, config: Mapping[str, object], settings: Mapping[str, str]) -> Place:
+    """A server of ours on which one feed changes, and a few watch it and look at everything they get."""
+    ours = stack.enter_context(own_server(settings))
     owner = stack.enter_context(fleet(ours, Plan(connections=1, prefix="star", config=config), _silent))
     owner.connect()
     owner.tell("put", config=config, sourceId=SYNTHETIC_ID)
-    return owner
+    _samples(stack, ours, config)
+    return ours
+
+
+def _with_native_loop(stack: ExitStack, config: Mapping[str, object]) -> Place | None:
+    """The same, with the loop in C; None where there is no compiler for it."""
+    if compiler() is None:
+        return None
+    library = Path(stack.enter_context(TemporaryDirectory(prefix="freya-bench-"))) / "fanout_loop.so"
+    build(library)
+    return _watched_server(stack, config, {"FREYA_NATIVE_FANOUT": str(library)})
 
 
 def _samples(stack: ExitStack, ours: Place, config: Mapping[str, object]) -> None:
@@ -120,12 +139,14 @@ def _tell(table: Table, of: str, unit: str, names: Sequence[str], found: list[li
         table.tell(of, f"{names[place]}, of it user", median(turn[place].user for turn in found), "us")
 
 
-def _ratio(table: Table, of: str, other: str, found: list[list[_Cpu]], place: int, wanted: float) -> None:
-    ratios = [turn[0].total / turn[place].total for turn in found]
-    table.tell(of, f"ratio to the {other}", median(ratios), "", at_most(wanted))
+def _ratio(
+    table: Table, of: str, ours: str, other: str, pairs: Sequence[tuple[_Cpu, _Cpu]], wanted: Wanted | None
+) -> None:
+    ratios = [one.total / two.total for one, two in pairs]
+    table.tell(of, f"{ours}, ratio to the {other}", median(ratios), "", wanted)
     each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    user = ", ".join(f"{turn[0].user - turn[place].user:+.2f}" for turn in found)
-    table.note(f"{of}, to the {other}: the ratios of the turns were {each}; user CPU differed by {user} us.")
+    user = ", ".join(f"{one.user - two.user:+.2f}" for one, two in pairs)
+    table.note(f"{of}, {ours} to the {other}: the turns' ratios were {each}; user CPU differed by {user} us.")
 
 
 def _per_delivery(place: Place, plan: Plan, seconds: float) -> _Cpu:

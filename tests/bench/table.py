@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Final, TypeAlias
 
-__all__ = ["Row", "Table", "at_least", "at_most", "machine"]
+__all__ = ["Row", "Table", "Wanted", "at_least", "at_most", "machine"]
 
 Wanted: TypeAlias = tuple[str, float]
 _HOLDS: Final[Mapping[str, Callable[[float, float], bool]]] = {

@@ -1,16 +1,22 @@
-"""Those who stand at one place are served together; who differs is served on its own, and loses nothing."""
+"""Those who stand at one place are served together; who differs is served on its own, and loses nothing.
+
+All of it by the transports, and again by the loop in C where there is a compiler.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import anyio
 import pytest
 
+from server.build_native import NoCompiler, build
 from server.push import PushOptions
 from server.push.connection import Connection
+from server.push.native import SendAll, load
 from server.push.subscription import Subscription
 from tests.push.conftest import ALICE, Server, World
 from tests.push.peers import Follower, Peer, open_peer, open_raw
@@ -22,6 +28,23 @@ from tests.support.clock import TestClock
 SMALL = PushOptions(cohorts_from=1, pushes_at_once=8)
 TIGHT = PushOptions(cohorts_from=1, unsent_low_bytes=4096, write_high_bytes=8192, write_low_bytes=1024)
 WATCH = "feed:watch"
+
+
+@pytest.fixture(scope="session")
+def in_c(tmp_path_factory: pytest.TempPathFactory) -> SendAll:
+    """The loop, compiled for the occasion."""
+    library = tmp_path_factory.mktemp("native") / "fanout_loop.so"
+    try:
+        build(library)
+    except NoCompiler as why:
+        pytest.skip(f"the fan-out's loop in C is not tested: {why}")
+    return load(library)
+
+
+@pytest.fixture(params=["transports", "in C"])
+def send_all(request: pytest.FixtureRequest) -> SendAll | None:
+    """Both ways to write."""
+    return request.getfixturevalue("in_c") if request.param == "in C" else None
 
 
 @asynccontextmanager
@@ -63,8 +86,11 @@ async def show(server: Server, feeds: Sequence[Follower], text: str) -> None:
             await feed.step()
 
 
-async def test_members_of_all_forms_get_every_change_in_cohorts_of_their_own(world: World) -> None:
-    server = await world.start(options=SMALL)
+@pytest.mark.loop("uvloop")
+async def test_members_of_all_forms_get_every_change_in_cohorts_of_their_own(
+    world: World, send_all: SendAll | None
+) -> None:
+    server = await world.start(options=replace(SMALL, send_all=send_all))
     forms = ["", "", "", "?delta=0", "?delta=0", "?deflate=1", "?context=1", ""]
     async with watching(server, forms) as feeds:
         for number in range(10):
@@ -94,8 +120,10 @@ async def test_few_subscribers_are_served_one_by_one(world: World) -> None:
 
 
 @pytest.mark.loop("asyncio", "uvloop")
-async def test_a_full_socket_leaves_its_cohort_and_comes_back_with_one_delta(world: World) -> None:
-    server = await world.start(options=TIGHT)
+async def test_a_full_socket_leaves_its_cohort_and_comes_back_with_one_delta(
+    world: World, send_all: SendAll | None
+) -> None:
+    server = await world.start(options=replace(TIGHT, send_all=send_all))
     async with open_raw(server.address, server.token()) as peer, watching(server, [""]) as feeds:
         slow = RawFollower(peer)
         await slow.step()
@@ -117,8 +145,11 @@ async def test_a_full_socket_leaves_its_cohort_and_comes_back_with_one_delta(wor
             await slow.step()
 
 
-async def test_replies_and_changes_keep_their_order_for_a_member(world: World) -> None:
-    server = await world.start(options=SMALL)
+@pytest.mark.loop("uvloop")
+async def test_replies_and_changes_keep_their_order_for_a_member(
+    world: World, send_all: SendAll | None
+) -> None:
+    server = await world.start(options=replace(SMALL, send_all=send_all))
     async with watching(server, ["", ""]) as feeds:
         await show(server, feeds, "first")
         await until_together(server, 2)
@@ -133,8 +164,11 @@ async def test_replies_and_changes_keep_their_order_for_a_member(world: World) -
         await until_together(server, 2)
 
 
-async def test_a_member_in_the_background_is_told_nothing_and_then_all_at_once(world: World) -> None:
-    server = await world.start(options=SMALL)
+@pytest.mark.loop("uvloop")
+async def test_a_member_in_the_background_is_told_nothing_and_then_all_at_once(
+    world: World, send_all: SendAll | None
+) -> None:
+    server = await world.start(options=replace(SMALL, send_all=send_all))
     async with watching(server, ["", ""]) as feeds:
         await show(server, feeds, "first")
         await until_together(server, 2)
@@ -150,8 +184,11 @@ async def test_a_member_in_the_background_is_told_nothing_and_then_all_at_once(w
         await until_together(server, 2)
 
 
-async def test_a_member_that_follows_another_feed_too_gets_both(world: World) -> None:
-    server = await world.start(options=SMALL)
+@pytest.mark.loop("uvloop")
+async def test_a_member_that_follows_another_feed_too_gets_both(
+    world: World, send_all: SendAll | None
+) -> None:
+    server = await world.start(options=replace(SMALL, send_all=send_all))
     async with watching(server, ["", ""]) as feeds:
         async with open_peer(server.address, server.token("alice", WATCH)) as both:
             own, other = Follower(both, ALICE), Follower(both, "bob")
@@ -232,8 +269,11 @@ async def test_a_transport_that_raises_ends_its_connection_and_no_other(world: W
         await until_together(server, 3)
 
 
-async def test_long_changes_over_several_turns_reach_everybody(world: World) -> None:
-    server = await world.start(options=SMALL)
+@pytest.mark.loop("uvloop")
+async def test_long_changes_over_several_turns_reach_everybody(
+    world: World, send_all: SendAll | None
+) -> None:
+    server = await world.start(options=replace(SMALL, send_all=send_all))
     async with watching(server, [""] * 12) as feeds:
         for number in range(5):
             server.board.show(ALICE, a=f"{number} {LONG}")
