@@ -11,18 +11,27 @@ from server.push.inbound import Control, Event, FrameParser, Text, read_small
 from tests.fuzz.rubbish import DEFLATE, frames, pieces, text
 from tests.push.peers import Peer, open_raw
 
-__all__ = ["parser", "reader", "socket"]
+__all__ = ["parse_frames", "parser", "read_message", "reader", "socket"]
 
 
 def reader(number: int) -> None:
+    """`read_message`, with the rubbish of that number."""
+    read_message(text(Random(number)))
+
+
+def read_message(data: bytes) -> None:
     """Any text is a message, or an error that may be sent as it is."""
-    assert _code(text(Random(number))) in {0, -32700, -32600, -32602}
+    assert _code(data) in {0, -32700, -32600, -32602}
 
 
 def parser(number: int) -> None:
-    """Bytes become the same events however they are cut, and the quick reader agrees with the parser."""
+    """`parse_frames`, with the rubbish of that number."""
     rng = Random(number)
-    data, deflate = frames(rng), rng.random() < 0.5
+    parse_frames(frames(rng), rng, deflate=rng.random() < 0.5)
+
+
+def parse_frames(data: bytes, rng: Random, *, deflate: bool) -> None:
+    """Bytes become the same events however they are cut, and the quick reader agrees with the parser."""
     whole, cut = FrameParser(deflate=deflate), FrameParser(deflate=deflate)
     expected = whole.receive(data)
     assert [event for piece in pieces(rng, data) for event in cut.receive(piece)] == expected
