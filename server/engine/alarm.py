@@ -12,6 +12,7 @@ __all__ = ["Alarm"]
 
 # The wall clock may be set while we sleep; and event loops refuse very long timers.
 _LONGEST_S: Final = 3600.0
+_NEVER: Final = float("inf")
 
 
 class Alarm:
@@ -33,9 +34,9 @@ class Alarm:
 
     def set(self, moment_s: float) -> None:
         """By the clock's `monotonic`; infinity is never."""
-        now = self._clock.monotonic()
-        if moment_s == float("inf"):
+        if moment_s == _NEVER:
             return
+        now = self._clock.monotonic()
         at = min(moment_s, now + _LONGEST_S)
         if self._timer is not None:
             if self._at <= at:

@@ -109,8 +109,8 @@ class Membership:
             self._rekey(slot, slot.runner)
             self._let_go(slot.runner)
         slot.runner = SourceRunner(slot.id, source, self._host)
-        slot.needs = tuple(dict.fromkeys(SourceId(name) for name in source.dependencies))
-        slot.uses = tuple(dict.fromkeys(SourceId(name) for name in source.uses if name not in slot.needs))
+        slot.needs = _names(source.dependencies)
+        slot.uses = tuple([name for name in _names(source.uses) if name not in slot.needs])
         slot.inherited = slot.held
         slot.inherited_until = None
         slot.next_change_at = None
@@ -191,6 +191,8 @@ class Membership:
 
     def _let_go(self, runner: SourceRunner) -> None:
         runner.close()
+        if runner.close_at_once():
+            return
         self._closing += 1
         self._roster.tasks.start(self._close, runner, name=f"close {runner.name}")
 
@@ -247,6 +249,11 @@ class Membership:
         elif slot.state is SourceState.STARTING:
             slot.took(Step.ANSWER)
         roster.arm(slot)
+
+
+def _names(names: Sequence[str]) -> tuple[SourceId, ...]:
+    """Each once."""
+    return tuple(dict.fromkeys([SourceId(name) for name in names])) if names else ()
 
 
 def _by_place(slot: Slot) -> int:

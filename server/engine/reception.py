@@ -44,7 +44,6 @@ class Reception:
         slot.seen_version = roster.context.version
         every_s = runner.source.refresh_every_s
         slot.refresh_at = slot.begun_at + refresh_delay_s(every_s, roster.rng.random())
-        roster.arm(slot)
 
     def context_fetched(
         self, runner: SourceRunner, entries: Sequence[ContextEntry] | None, key: Hashable

@@ -170,6 +170,14 @@ class SourceRunner:
         self.closed = True
         self.stop()
 
+    def close_at_once(self) -> bool:
+        """Instead of `aclose`: closes the source if there is nothing to wait for, neither a run under way nor
+        anything that the source itself would let go of."""
+        if self.phase is not Phase.IDLE or self.source.closes:
+            return False
+        self.source = _GONE
+        return True
+
     async def aclose(self, timeout_s: float) -> None:
         """Closes the source. Called once, after `close`.
 

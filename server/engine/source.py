@@ -185,6 +185,7 @@ class FeedSource:
     fetches_context: ClassVar[bool] = False
     fetches_items: ClassVar[bool] = False
     reconsiders: ClassVar[bool] = False
+    closes: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         # What is not overridden is not asked: no task is started to learn that there is nothing.
@@ -192,6 +193,7 @@ class FeedSource:
         cls.fetches_context = cls.fetch_context is not FeedSource.fetch_context
         cls.fetches_items = cls.fetch_items is not FeedSource.fetch_items
         cls.reconsiders = cls.reconsider is not FeedSource.reconsider
+        cls.closes = cls.aclose is not FeedSource.aclose
 
     def attach(self, handle: SourceHandle) -> None:
         """Called once, before anything else, when the engine takes the source in. May push at once."""

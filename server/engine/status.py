@@ -26,6 +26,9 @@ __all__ = [
 class SourceState(Enum):
     """The values are the protocol's words."""
 
+    # There is one of each, and the table of steps is asked again and again; Enum's own hash is Python's.
+    __hash__ = object.__hash__
+
     OFF = "off"
     """Not there, or it could not be built."""
     STARTING = "starting"
@@ -40,6 +43,8 @@ class SourceState(Enum):
 
 class Step(Enum):
     """What can happen to a source."""
+
+    __hash__ = object.__hash__
 
     ADD = "add"
     SWAP = "swap"

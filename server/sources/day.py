@@ -16,6 +16,9 @@ __all__ = ["PartOfDay", "PartSpan", "next_midnight", "span_at"]
 class PartOfDay(Enum):
     """What people call the hours. The night belongs to the day before it until it ends."""
 
+    # Members are one of each, and looked up for every change of every feed; Enum's own hash is Python's.
+    __hash__ = object.__hash__
+
     MORNING = "morning"
     AFTERNOON = "afternoon"
     EVENING = "evening"
@@ -42,9 +45,24 @@ class PartSpan:
         self.end = end
 
 
+# The last part asked for in each zone: most users of a zone ask within the same hours. There are about 600
+# names of zones.
+_kept: Final[dict[str, PartSpan]] = {}
+_KEPT_MAX: Final = 1000
+
+
 def span_at(now: datetime, zone: ZoneInfo) -> PartSpan:
     """The part of the day in which `now` falls in that zone. Its ends are where the clocks on the wall show
     them, so that a part may be an hour longer or shorter on a day when they change."""
+    span = _kept.get(zone.key)
+    if span is None or not span.begin <= now < span.end:
+        if len(_kept) >= _KEPT_MAX:
+            _kept.clear()
+        span = _kept[zone.key] = _found_span(now, zone)
+    return span
+
+
+def _found_span(now: datetime, zone: ZoneInfo) -> PartSpan:
     today = now.astimezone(zone).date()
     ends = [
         (instant(datetime.combine(day, at), zone), part)

@@ -8,11 +8,11 @@ can wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from protocol.feed import FeedItem
@@ -48,9 +48,6 @@ _EVENING: Final = {WEATHER_DAILY: 0.5}
 _MEETING: Final = 1.0
 _BESIDE_MEETING: Final = {TRANSIT_STATUS: 0.9, WEATHER_ALERT: 0.85, WEATHER_CURRENT: 0.8}
 
-# Zones whose present part of the day is remembered: there are about 600 names.
-_ZONES_MAX: Final = 1000
-
 
 @dataclass(frozen=True, slots=True)
 class _Event:
@@ -74,43 +71,22 @@ class _View:
     changes: list[datetime]
 
 
-class _Hours(NamedTuple):
-    """A part of the day in a zone, and what holds then."""
-
-    begin: datetime
-    end: datetime
-    rules: Callable[[_View], None]
-
-
 class TimeOfDay:
     """See the module. One serves all sessions."""
 
     name = "freya.time-of-day"
 
-    def __init__(self) -> None:
-        # Most users of a zone ask within the same hours.
-        self._hours: dict[str, _Hours] = {}
-
     def __call__(self, items: Sequence[FeedItem], ctx: Context) -> Processed:
         zone, now = user_settings(ctx).zone, ctx.time
-        hours = self._hours.get(zone.key)
-        if hours is None or not hours.begin <= now < hours.end:
-            hours = self._look(now, zone)
+        span = span_at(now, zone)
         events = [event for item in items if item.type == CALENDAR_EVENT for event in _timed(item)]
-        view = _View(items, now, zone, events, {}, [], [hours.end])
+        view = _View(items, now, zone, events, {}, [], [span.end])
         meetings = _meetings_ahead(view) if events else events
         if meetings:
             _before_meeting(view, meetings)
         else:
-            hours.rules(view)
+            _OF_PART[span.part](view)
         return Processed(suppress=view.suppress, boost=view.boost, next_change_at=min(view.changes))
-
-    def _look(self, now: datetime, zone: ZoneInfo) -> _Hours:
-        if len(self._hours) >= _ZONES_MAX:
-            self._hours.clear()
-        span = span_at(now, zone)
-        hours = self._hours[zone.key] = _Hours(span.begin, span.end, _OF_PART[span.part])
-        return hours
 
 
 def _timed(item: FeedItem) -> Iterator[_Event]:

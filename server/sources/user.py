@@ -106,6 +106,12 @@ def _settings(encoded: bytes) -> UserSettings:
 _DEFAULTS: Final = UserSettings(zone("UTC"))
 
 
+# Most users have the settings of many others: those share one entry, which cannot be changed.
+@lru_cache(maxsize=1024)
+def _entry(encoded: str) -> ContextEntry:
+    return ContextEntry.make(USER_KEY, orjson.loads(encoded))
+
+
 class UserSource(FeedSource):
     """Says what its config says."""
 
@@ -114,7 +120,7 @@ class UserSource(FeedSource):
     answers_at_once = True
 
     def __init__(self, config: UserConfig) -> None:
-        self._context = (ContextEntry.make(USER_KEY, config.model_dump(mode="json", by_alias=True)),)
+        self._context = (_entry(config.model_dump_json(by_alias=True)),)
 
     async def fetch_context(self, ctx: Context) -> Sequence[ContextEntry]:
         return self._context

@@ -3,8 +3,9 @@ that a fresh feed is never empty."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Final
 
 from pydantic import BaseModel, Field
@@ -15,8 +16,8 @@ from protocol.times import to_wire
 from server.engine.context import Context
 from server.engine.source import Answer, FeedSource
 from server.sources.clock.sun import SunTimes, sun_times
-from server.sources.clock.texts import texts_for
-from server.sources.day import PartSpan, next_midnight, span_at
+from server.sources.clock.texts import Texts, texts_for
+from server.sources.day import PartOfDay, PartSpan, next_midnight, span_at
 from server.sources.item_types import CLOCK_DATE, CLOCK_GREETING, CLOCK_SUN
 from server.sources.location import LOCATION_ID, last_fix
 from server.sources.provider import ConfigModel, FeedProvider
@@ -70,27 +71,12 @@ class ClockSource(FeedSource):
     def _items(self, ctx: Context, settings: UserSettings, span: PartSpan, today: date) -> Iterator[FeedItem]:
         midnight = local_midnight(today, settings.zone)
         if self._config.greeting:
-            yield self._greeting(settings, span)
+            yield _greeting(texts_for(settings.locale), span.part, span.begin)
         if self._config.date:
-            yield self._date(settings, today, midnight)
+            yield _date(texts_for(settings.locale), today, midnight, settings.zone.key)
         place = _place(ctx)
         if self._config.sun and place is not None:
             yield self._sun(settings, sun_times(today, *place, settings.zone), today, midnight)
-
-    def _greeting(self, settings: UserSettings, span: PartSpan) -> FeedItem:
-        texts = texts_for(settings.locale)
-        data = {"text": texts.greeting(span.part), "partOfDay": span.part.value, "language": texts.tag}
-        return self.item("greeting", type=CLOCK_GREETING, timestamp=span.begin, data=data)
-
-    def _date(self, settings: UserSettings, today: date, midnight: datetime) -> FeedItem:
-        texts = texts_for(settings.locale)
-        data = {
-            "text": texts.date(today),
-            "date": today.isoformat(),
-            "timeZone": settings.zone.key,
-            "language": texts.tag,
-        }
-        return self.item("date", type=CLOCK_DATE, timestamp=midnight, data=data)
 
     def _sun(self, settings: UserSettings, sun: SunTimes, today: date, midnight: datetime) -> FeedItem:
         data = {
@@ -101,6 +87,29 @@ class ClockSource(FeedSource):
             "timeZone": settings.zone.key,
         }
         return self.item("sun", type=CLOCK_SUN, timestamp=midnight, data=data)
+
+
+# Items follow from the hour, the language and the zone: whoever has the same shares one object. As many as
+# there are zones and languages in use.
+@lru_cache(maxsize=2048)
+def _greeting(texts: Texts, part: PartOfDay, since: datetime) -> FeedItem:
+    data = {"text": texts.greeting(part), "partOfDay": part.value, "language": texts.tag}
+    return _item("greeting", CLOCK_GREETING, since, data)
+
+
+@lru_cache(maxsize=2048)
+def _date(texts: Texts, today: date, midnight: datetime, zone: str) -> FeedItem:
+    data = {
+        "text": texts.date(today),
+        "date": today.isoformat(),
+        "timeZone": zone,
+        "language": texts.tag,
+    }
+    return _item("date", CLOCK_DATE, midnight, data)
+
+
+def _item(local_id: str, kind: str, timestamp: datetime, data: Mapping[str, object]) -> FeedItem:
+    return FeedItem.make(id=f"{_ID}/{local_id}", source_id=_ID, type=kind, timestamp=timestamp, data=data)
 
 
 def _place(ctx: Context) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ from server.sources.day import PartOfDay
 __all__ = ["Texts", "texts_for"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Texts:
     """One language."""
 
