@@ -31,7 +31,6 @@ from server.session.states import OFF, SourceView, StatusName
 from server.sources.provider import AnyProvider
 from server.sources.stored import StoredSource
 from server.tracing import span
-from server.tracing import span
 from storage.loading import UserRows
 from storage.source_configs import SourceConfigRow
 
@@ -200,8 +199,9 @@ class SessionSources:
             slot = self._slots.get(source_id)
             if slot is None or slot.running is None:
                 continue
-            if isinstance(self._engine.source(source_id), StoredSource):
-                continue  # what comes from rows comes back from rows
+            source = self._engine.source(source_id)
+            if source is not None and _comes_back(source):
+                continue
             before = slot.saved
             if before is None or before.items != saved.items or before.context != saved.context:
                 slot.saved = saved
@@ -308,10 +308,9 @@ class SessionSources:
         slot.running, slot.failed, slot.failing_since, slot.failures = key, None, None, 0
         if known:
             with span("swap", {"freya.source": slot.source_id}):
-                with span("swap", {"freya.source": slot.source_id}):
                 self._engine.swap(slot.source_id, source)
         else:
-            saved = None if isinstance(source, StoredSource) else self._saved(slot)
+            saved = None if _comes_back(source) else self._saved(slot)
             self._engine.add(source, saved=saved)
         if self._rows is not None:
             self._restore(slot.source_id, self._rows)
@@ -383,6 +382,11 @@ class SessionSources:
 
 
 _NOBODY = FeedSource()
+
+
+def _comes_back(source: FeedSource) -> bool:
+    """Whether what it shows need not be stored: it comes from rows, or follows from what the source has."""
+    return isinstance(source, StoredSource) or source.answers_at_once
 
 
 def _cancel_retry(slot: SourceSlot) -> None:
