@@ -5,6 +5,7 @@
 #   make test    format, lint, types, tests
 #   make model   a million random steps over sessions and connections: STEPS=100000 SEED=7
 #   make chaos   replicas, faults and an oracle, for five minutes: ARGS="--minutes 60 --seed 7"
+#   make soak    ten minutes of mixed load, memory and all else watched: ARGS="--minutes 2", ARGS="--churn"
 #   make browser Debian's Chromium, for the dashboard's tests (make test tries, too)
 #   make fuzz    rubbish against the readers and a live server, for two minutes: ARGS="--minutes 10 --seed 7"
 #   make fmt     format, and fix what the linter can
@@ -27,7 +28,7 @@ STAMP := $(VENV)/.ready
 UV := $(VENV)/lock-tools/bin/uv
 AUDIT := $(VENV)/audit-tools/bin/pip-audit
 
-.PHONY: model help setup run test chaos fuzz lock fmt clean load bench native
+.PHONY: model help setup run test chaos soak fuzz lock fmt clean load bench native
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -56,6 +57,10 @@ browser:
 # Three replicas, a PostgreSQL and a Redis, and everything that can go wrong between them. Prints its seeds.
 chaos: setup
 	$(BIN)/python -m tests.faults $(ARGS)
+
+# Fails where memory is not flat or something is left over. A plot: make soak ARGS="--svg docs/soak.svg"
+soak: setup
+	$(BIN)/python -m tests.soak $(ARGS)
 
 # Random walks of a million steps over sessions and connections, beside the oracle; seeds are printed.
 model: setup

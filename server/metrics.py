@@ -173,7 +173,7 @@ _SESSIONS: tuple[Figure[ManagerStatistics], ...] = (
     Figure(
         "freya_storage_trouble",
         "gauge",
-        "1 while the store does not answer.",
+        "1 while the store does not answer, or has no room for writes.",
         lambda s: float(s.storage_trouble),
     ),
     Figure("freya_bus_healthy", "gauge", "1 while hints get through.", lambda s: float(s.bus_healthy)),

@@ -66,6 +66,10 @@ class ConnectionLost(StorageUnavailable):
     """The connection is gone or never was: another one may do better."""
 
 
+class OutOfRoom(StorageUnavailable):
+    """PostgreSQL answers, but has no disk space, memory or another resource left for what was asked."""
+
+
 class Tx:
     """An open transaction. Used by one task at a time; its errors are ours, see `translated`."""
 
@@ -138,7 +142,7 @@ def translated(error: BaseException) -> BaseException:
     if isinstance(error, _BUSY):
         return StorageUnavailable("none", "the database is too busy: a statement waited too long")
     if isinstance(error, _SICK):
-        return StorageUnavailable("none", "the database is out of disk space, memory or another resource")
+        return OutOfRoom("none", "the database is out of disk space, memory or another resource")
     return error
 
 

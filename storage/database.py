@@ -20,7 +20,7 @@ import anyio
 import asyncpg
 
 from protocol.ids import UserId
-from storage.connection import ConnectionLost, Driver, Row, Tx, translated
+from storage.connection import ConnectionLost, Driver, OutOfRoom, Row, Tx, translated
 from storage.errors import StorageUnavailable
 from storage.migrate import check_schema
 from storage.pool import Lent, Pool
@@ -64,7 +64,8 @@ class WriteTx(Tx):
 class PoolStatistics:
     """The pool as it is now. `waiting` counts operations without a connection, `lost` connections that
     failed since the start, `commits_unknown` writes whose fate could not be learnt; `trouble` is why the
-    last attempt failed, or None since one has succeeded."""
+    last attempt failed, or None since one has succeeded. `out_of_room` says that the last write failed for
+    want of disk space or another resource: what is stored can still be read."""
 
     size: int
     idle: int
@@ -73,6 +74,7 @@ class PoolStatistics:
     lost: int
     commits_unknown: int
     trouble: str | None
+    out_of_room: bool
 
 
 class Database:
@@ -86,6 +88,7 @@ class Database:
         self._pool = pool
         self._timeout_s = timeout_s
         self._commits_unknown = 0
+        self._out_of_room = False
 
     @classmethod
     @asynccontextmanager
@@ -164,10 +167,12 @@ class Database:
                 rows = await Tx(driver).fetch(query, *args)
             except BaseException as error:
                 await self._pool.give_back(driver, clean=False)
+                self._note(error)
                 if isinstance(error, ConnectionLost):
                     raise self._unknown(error.reason) from error
                 raise
             await self._pool.give_back(driver, clean=True)
+            self._out_of_room = False
             return rows
         raise self._unknown("no answer in time") if sent else self._too_late(patience)
 
@@ -194,6 +199,7 @@ class Database:
             lost=pool.lost,
             commits_unknown=self._commits_unknown,
             trouble=pool.trouble,
+            out_of_room=self._out_of_room,
         )
 
     # -- inside
@@ -204,10 +210,15 @@ class Database:
     ) -> AsyncGenerator[tuple[Driver, int]]:
         start = anyio.current_time()
         with anyio.CancelScope(deadline=start + self._timeout_s * _WORK_SHARE) as patience:
-            driver, (seq, xid) = await self._pool.start(opening)
+            try:
+                driver, (seq, xid) = await self._pool.start(opening)
+            except OutOfRoom as error:
+                self._note(error)
+                raise
             try:
                 yield driver, seq
-            except BaseException:
+            except BaseException as error:
+                self._note(error)
                 await self._pool.give_back(driver, clean=False)
                 raise
             # Nothing may wait between here and the shield of the COMMIT, or a cancellation could slip in
@@ -225,6 +236,7 @@ class Database:
                     done = await driver.execute("COMMIT")
                 except Exception as error:
                     ours = translated(error)
+                    self._note(ours)
                     if not isinstance(ours, ConnectionLost):
                         # It was answered: refused, and so rolled back.
                         await self._pool.give_back(driver, clean=False)
@@ -235,6 +247,7 @@ class Database:
                     # A transaction in which a statement had failed is rolled back, whatever is asked.
                     if done != "COMMIT":
                         raise StorageUnavailable("none", "the transaction had failed")
+                    self._out_of_room = False
                     return
             self._pool.throw_away(driver)
             await self._learn(xid, reason, start)
@@ -279,6 +292,10 @@ class Database:
                 )
             return
         raise self._too_late(patience)
+
+    def _note(self, error: BaseException) -> None:
+        if isinstance(error, OutOfRoom):
+            self._out_of_room = True
 
     def _too_late(self, patience: anyio.CancelScope) -> StorageUnavailable:
         assert patience.cancelled_caught

@@ -257,7 +257,7 @@ class SessionManager:
             reads=self._reads,
             looks=self._looks,
             looks_differing=self._looks_differing,
-            storage_trouble=self._look.trouble,
+            storage_trouble=self._look.trouble or self.setup.database.statistics().out_of_room,
             bus_healthy=self.setup.bus.healthy,
         )
 

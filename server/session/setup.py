@@ -60,5 +60,5 @@ class ManagerStatistics:
     looks_differing: int
     """Sessions that a look found to differ from their rows."""
     storage_trouble: bool
-    """Whether the last look got no answer."""
+    """Whether the last look got no answer, or the last write found no room."""
     bus_healthy: bool
