@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
 import anyio.to_process
 import anyio.to_thread
+import structlog
 from anyio import BrokenWorkerProcess, CapacityLimiter
 from typing_extensions import TypeVarTuple, Unpack
 
@@ -25,6 +27,8 @@ __all__ = ["WorkerStatistics", "Workers"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+_log = structlog.stdlib.get_logger(__name__)
 
 _AT_ONCE: Final = 2
 _TIMEOUT_S: Final = 20.0
@@ -63,16 +67,25 @@ class Workers:
                 with anyio.fail_after(self._timeout_s):
                     packed: Any = [await _packed(each) for each in args]
                     # What is packed has another type on the way.
-                    call = cast("Callable[..., T]", tame)
-                    return await anyio.to_process.run_sync(
-                        call, fn, *packed, cancellable=True, limiter=self._processes
-                    )
+                    return await self._answered(cast("Callable[..., T]", tame), fn, *packed)
             except TimeoutError:
                 self._failures += 1
                 raise BadAnswer(f"{what} takes too long to read") from None
-            except (MemoryError, BrokenWorkerProcess):
+            except (MemoryError, BrokenWorkerProcess) as broken:
                 self._failures += 1
+                cause = broken.__cause__ or broken
+                _log.warning("worker_ended", work=fn.__name__, error=f"{type(cause).__name__}: {cause}")
                 raise BadAnswer(f"{what} takes too much to read") from None
+
+    async def _answered(self, call: Callable[..., T], *args: object) -> T:
+        """As `run_sync`, but for a process that had ended while it waited for work: then by another."""
+        for _ in range(int(self._processes.total_tokens)):
+            with suppress(BrokenWorkerProcess):
+                return await self._once(call, *args)
+        return await self._once(call, *args)
+
+    async def _once(self, call: Callable[..., T], *args: object) -> T:
+        return await anyio.to_process.run_sync(call, *args, cancellable=True, limiter=self._processes)
 
     def statistics(self) -> WorkerStatistics:
         """See WorkerStatistics."""

@@ -76,7 +76,8 @@ async def test_work_that_never_ends_is_ended() -> None:
         await workers.run("The calendar", forever)
     assert caught.value.message == "The calendar takes too long to read"
     assert children() <= before
-    assert (await workers.run("It", whoami, "next"))[1] == "next"
+    # With more patience: the processes are everybody's, and this one has to be begun anew.
+    assert (await Workers().run("It", whoami, "next"))[1] == "next"
 
 
 async def test_work_that_wants_too_much_memory_is_refused() -> None:
@@ -93,6 +94,15 @@ async def test_a_process_that_dies_costs_its_own_work_alone() -> None:
         await workers.run("It", die)
     assert (await workers.run("It", whoami, "next"))[1] == "next"
     assert workers.statistics().failures == 1
+
+
+async def test_a_process_that_died_while_it_waited_costs_nothing() -> None:
+    workers = Workers()
+    waiting, _ = await workers.run("It", whoami, "first")
+    os.kill(waiting, signal.SIGKILL)
+    another, word = await workers.run("It", whoami, "second")
+    assert (word, workers.statistics().failures) == ("second", 0)
+    assert another != waiting
 
 
 async def test_who_leaves_takes_the_process_along() -> None:

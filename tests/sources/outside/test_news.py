@@ -67,6 +67,7 @@ async def test_ids_come_from_the_guid_and_stay(real_town: Town) -> None:
     items = [article(1), article(2)]
     async with open_web(lambda asked: feed(*items)) as web:
         street = await reading(real_town, f"{web.url}/a.xml")
+        assert street.error("freya.news") is None
         before = {item.data["title"]: item for item in street.items}
         items[0] = items[0].replace("Article 1", "Article 1, corrected")
         items.append(article(3))
