@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from server.push import PushOptions
 from tests.fuzz import targets
+from tests.fuzz.guided import guided, is_installed
 from tests.fuzz.rubbish import frames, text
 from tests.push.conftest import World
 from tests.push.peers import open_peer
@@ -38,3 +39,9 @@ async def test_a_connection_that_sends_rubbish_troubles_nobody(world: World) -> 
             for number in range(80):
                 await targets.socket(number, server.address, server.token("rubbish"), neighbour)
     assert [log for log in logs if log["log_level"] in {"error", "critical"}] == []
+
+
+def test_rubbish_that_is_bred_by_the_code_it_reaches_finds_nothing_in_a_moment() -> None:
+    if not is_installed():
+        pytest.skip("NO ATHERIS for this Python: what it would breed goes untried")
+    assert guided(3.0, 7) == 0
