@@ -9,16 +9,19 @@ import secrets
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 
+import anyio
 from anyio import fail_after
 
 from protocol.client import LiveFeed, connect
+from protocol.errors import RpcError
 from protocol.feed import FeedState
 from protocol.ids import UserId
 from server.tokens import TokenKeys, generate, mint
@@ -146,11 +149,25 @@ class City:
         chance = Random(n)
         hour = datetime.now(UTC).hour
         zone = f"Etc/GMT{(hour - 13):+d}" if -11 <= hour - 13 <= 11 else "UTC"
-        await feed.patch_source("freya.user", config={"timeZone": zone})
+        await _insisting(lambda: feed.patch_source("freya.user", config={"timeZone": zone}))
         fix = {"lat": LONDON[0] + chance.uniform(0, 0.003), "lng": LONDON[1] + chance.uniform(0, 0.003)}
-        await feed.execute("freya.location", "update-location", fix)
+        await _insisting(lambda: feed.execute("freya.location", "update-location", fix))
         for source_id, config in self.outside.configs(n).items():
-            await feed.put_source(source_id, enabled=True, config=config)
+            put = partial(feed.put_source, source_id, enabled=True, config=config)
+            await _insisting(put)
+
+
+async def _insisting(ask: Callable[[], Awaitable[object]]) -> None:
+    """Asks again what a server in a crowd had no time for."""
+    while True:
+        try:
+            await ask()
+        except RpcError as refused:
+            if not refused.temporary:
+                raise
+            await anyio.sleep(0.5)
+        else:
+            return
 
 
 @contextmanager
