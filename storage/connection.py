@@ -20,6 +20,7 @@ from storage.errors import NoRow, StorageUnavailable
 __all__ = [
     "ConnectionLost",
     "Driver",
+    "OutOfRoom",
     "Reader",
     "Row",
     "Runner",

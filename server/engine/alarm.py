@@ -54,6 +54,11 @@ class Alarm:
         self._wall = moment
         self.set(self._clock.monotonic() + (moment - self._clock.now()).total_seconds())
 
+    def hurry(self, in_s: float) -> None:
+        """Rings after so long at the latest, if it is to ring at all: the wall clock has been set."""
+        if self._timer is not None:
+            self.set(self._clock.monotonic() + in_s)
+
     def cancel(self) -> None:
         """Rings no more until it is set again."""
         if self._timer is not None:

@@ -226,6 +226,11 @@ class FeedEngine:
         if not self._roster.closed:
             self._compiler.compile(cause.source_id, cause.trigger)
 
+    def wall_clock_set(self, in_s: float) -> None:
+        """Looks after so long what has come due, where time changes anything: the wall clock was set forward
+        or back, which timers do not notice."""
+        self._alarm.hurry(in_s)
+
     async def aclose(self) -> None:
         """Ends it: nothing is shown, called or kept from here on. Returns when every source has been closed,
         or has had its time. Idempotent; if it is cancelled, the sources are closed all the same."""

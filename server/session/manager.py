@@ -31,6 +31,7 @@ from server.session.reading import RowReader
 from server.session.rebuilding import Rebuild
 from server.session.setup import ManagerStatistics, SessionSetup
 from server.session.user_session import UserSession
+from server.session.wall import WallClock
 from server.tracing import span
 from storage import action_results, inbox, source_state, users
 from storage.database import WriteTx
@@ -82,6 +83,7 @@ class SessionManager:
             healthy=lambda: setup.bus.healthy,
             do=self.look,
         )
+        self._wall = WallClock(setup.clock)
         self._rebuilds: dict[SourceId, Rebuild] = {}
         self._reads = self._looks = self._looks_differing = 0
 
@@ -226,6 +228,7 @@ class SessionManager:
         """Compares every session, and the operator's rows, with the store; returns how many sessions
         differed, once they are equal. Raises StorageUnavailable."""
         self._looks += 1
+        self._wall.look(self.sessions())
         await self.look_global()
         pairs = [(session.user, session.seq) for session in self._directory]
         found = await self.setup.database.differing(pairs) if pairs else []

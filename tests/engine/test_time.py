@@ -197,3 +197,18 @@ async def test_nothing_is_asked_and_no_timer_runs_for_a_feed_that_time_does_not_
     source.handle.push_items([source.one()])
     await feed.clock.advance(86_400)
     assert feed.engine.statistics().wakes == 0
+
+
+async def test_told_that_the_wall_clock_was_set_a_feed_looks_at_once_if_time_changes_it(feed: Feed) -> None:
+    source = Pushing("a.source")
+    await feed.add(source)
+    source.handle.push_items([source.one()])
+    feed.engine.wall_clock_set(1.0)
+    await feed.clock.advance(10)
+    assert feed.engine.statistics().wakes == 0
+    source.handle.push_items([source.one(expires_at=after(86_400))])
+    feed.clock.shift_wall(86_400)
+    feed.engine.wall_clock_set(1.0)
+    await feed.clock.advance(1.0)
+    assert feed.ids == []
+    assert feed.engine.statistics().wakes == 1
