@@ -10,11 +10,16 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Protocol
+from typing import Final, Protocol
 
 from anyio import CancelScope
 
+from server.engine.distant import DistantCalls
+
 __all__ = ["Clock", "SystemClock", "Timer", "expire_after"]
+
+# Also longer than any trail lasts: a shared timer runs in the context of whoever set it.
+_DISTANT_S: Final = 60.0
 
 
 class Timer(Protocol):
@@ -42,9 +47,17 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The real time, and the alarm of the running event loop."""
+    """The real time, and the alarm of the running event loop.
 
-    __slots__ = ()
+    Calls that are a minute away or more share one timer of the loop: every idle session has one, and a timer
+    of the loop is 1 KiB.
+    """
+
+    __slots__ = ("_distant", "_loop")
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._distant: DistantCalls | None = None
 
     def now(self) -> datetime:
         """The wall clock, in UTC."""
@@ -56,7 +69,12 @@ class SystemClock:
 
     def call_later(self, delay_s: float, fn: Callable[[], object]) -> Timer:
         """Calls `fn` on the running event loop after `delay_s` seconds."""
-        return asyncio.get_running_loop().call_later(max(0.0, delay_s), fn)
+        loop = asyncio.get_running_loop()
+        if delay_s < _DISTANT_S:
+            return loop.call_later(max(0.0, delay_s), fn)
+        if self._distant is None or self._loop is not loop:
+            self._loop, self._distant = loop, DistantCalls(loop)
+        return self._distant.add(monotonic() + delay_s, fn)
 
 
 @contextmanager

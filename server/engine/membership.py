@@ -58,7 +58,7 @@ class Membership:
                 # Nobody can be asked for it. After a restart it stays while it is young; but after a swap
                 # only until the caller, who may go on to hand the new instance its rows, has returned.
                 kept = timedelta(seconds=source.stale_after_s if saved is not None else 0)
-                slot.inherited_until = (slot.last_ok_at or roster.clock.now()) + kept
+                slot.inherited_until = (slot.last_ok_at or roster.now()) + kept
             roster.arm(slot)
         finally:
             roster.end()
@@ -92,7 +92,7 @@ class Membership:
         if saved is None or slot.runner is not None or slot.held:
             return
         roster = self._roster
-        slot.items, _ = admit_items(slot.id, NO_ITEMS, saved.items, roster.limits, roster.clock.now())
+        slot.items, _ = admit_items(slot.id, NO_ITEMS, saved.items, roster.limits, roster.now())
         slot.context, _ = admit_context(slot.id, (), saved.context, roster.limits)
         slot.last_ok_at = saved.saved_at
         key = UNKNOWN if saved.input_key is None else Fingerprint(saved.input_key)
@@ -138,7 +138,7 @@ class Membership:
             source.attach(runner)
         except BaseException as raised:  # a foreign call: whatever it raises is its failure
             failure = as_failure(raised, slot.id)
-            now = self._roster.clock.now()
+            now = self._roster.now()
             slot.build_error = SourceError(slot.id, failure.code, failure.message, now)
             self._roster.note(slot)
 
@@ -240,7 +240,7 @@ class Membership:
         slot.blocked = None
         slot.took(Step.UNBLOCK)
         roster.note(slot)
-        now = roster.clock.now()
+        now = roster.now()
         roster.put_items(slot, slot.items.unexpired(now))
         if slot.is_stale(now):
             roster.withdraw(slot, BOTH)

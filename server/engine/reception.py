@@ -69,7 +69,7 @@ class Reception:
         slot = roster.slots[runner.name]
         roster.begin(slot.id, slot.asked_for)
         try:
-            now = self.clock.now()
+            now = self._roster.now()
             if answer is not None:
                 roster.commit_items(slot, answer, now)
             slot.inherited &= ~ITEMS
@@ -114,7 +114,7 @@ class Reception:
         try:
             roster.commit_context(slot, entries)
             slot.context_key = self._key_of_push(slot, runner, CONTEXT)
-            self._pushed(slot, self.clock.now())
+            self._pushed(slot, self._roster.now())
         except BadAnswer as wrong:
             self._refuse(slot, CONTEXT, wrong)
         finally:
@@ -126,7 +126,7 @@ class Reception:
         slot = roster.slots[runner.name]
         roster.begin(slot.id, "push")
         try:
-            now = self.clock.now()
+            now = self._roster.now()
             roster.commit_items(slot, answer, now)
             if slot.needs or slot.uses:
                 slot.items_key = self._key_of_push(slot, runner, ITEMS)
@@ -161,7 +161,7 @@ class Reception:
 
     def _refuse(self, slot: Slot, part: int, wrong: BadAnswer) -> None:
         """Nonsense that was pushed: the source, which may be in the middle of anything, is not told."""
-        if slot.flawed(part, Flaw("badAnswer", wrong.message), self.clock.now()):
+        if slot.flawed(part, Flaw("badAnswer", wrong.message), self._roster.now()):
             self._roster.note(slot)
 
     def _key_of_push(self, slot: Slot, runner: SourceRunner, part: int) -> Hashable:

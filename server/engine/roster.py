@@ -41,6 +41,7 @@ class Roster:
         "_cause",
         "_depth",
         "_facts",
+        "_now",
         "_on_settled",
         "alarm",
         "changes",
@@ -94,13 +95,23 @@ class Roster:
         self._facts: tuple[tuple[SourceError, ...], tuple[SourceId, ...]] | None = None
         # Steps taken inside a step are part of it.
         self._depth = 0
+        self._now: datetime | None = None
         self._cause: tuple[SourceId | None, Trigger] | None = None
         self.look = False
         """Set when somebody may have become ready to be asked."""
 
     def view(self) -> Context:
         """The present context, at the present time."""
-        return self.context.view(self.clock.now())
+        return self.context.view(self.now())
+
+    def now(self) -> datetime:
+        """The present time; in the middle of a step that of its first use, which all of it then share."""
+        now = self._now
+        if now is None:
+            now = self.clock.now()
+            if self._depth:
+                self._now = now
+        return now
 
     def facts(self) -> tuple[tuple[SourceError, ...], tuple[SourceId, ...]]:
         """The errors of the sources, and those whose first answer is still to come."""
@@ -138,7 +149,10 @@ class Roster:
         if self._depth == 1 and self.look:
             self._start_due()
         self._depth -= 1
-        if not self._depth and not self.closed:
+        if self._depth:
+            return
+        self._now = None
+        if not self.closed:
             self._on_settled(*(self._cause or (None, "swap")))
 
     def dissolve(self) -> None:
@@ -243,7 +257,7 @@ class Roster:
         admitted, flaw = admit_context(slot.id, slot.context, entries, self.limits)
         slot.context = admitted
         slot.inherited &= ~CONTEXT
-        if slot.flawed(CONTEXT, flaw, self.clock.now()):
+        if slot.flawed(CONTEXT, flaw, self.now()):
             self.note(slot)
         self.show_context(slot)
 
@@ -300,7 +314,7 @@ class Roster:
         """A call without an answer. What was reported before stays while it is young and its input is what it
         was: no blank for one timeout, no old weather beside a new place."""
         self.counts.failure(slot.id, failure.code)
-        now = self.clock.now()
+        now = self.now()
         slot.failed(failure, now, self.clock.monotonic(), self.rng.random())
         self.note(slot)
         self.arm(slot)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import structlog
@@ -160,7 +160,7 @@ class SessionSources:
     def _sign(self, source_id: SourceId) -> tuple[object, ...]:
         view = self.view(source_id)
         error = None if view.error is None else (view.error.code, view.error.message)
-        return view.version, view.enabled, view.status, error, view.blocked_by, view.has_credentials
+        return _sign(view.version, view.enabled, view.status, error, view.blocked_by, view.has_credentials)
 
     # What there should be
 
@@ -382,6 +382,12 @@ class SessionSources:
 
 
 _NOBODY = FeedSource()
+
+
+# Most sources of most users are in one of a few states: those share one tuple.
+@lru_cache(maxsize=4096)
+def _sign(*parts: object) -> tuple[object, ...]:
+    return parts
 
 
 def _comes_back(source: FeedSource) -> bool:
