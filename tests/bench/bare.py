@@ -76,8 +76,8 @@ async def own(sockets: list[Socket], rate: float) -> None:
         began_in_s = began + number / (rate * len(sockets)) - time.monotonic()
         if began_in_s > 0:
             await asyncio.sleep(began_in_s)
-        socket = sockets[number % len(sockets)]
-        update(socket)
+        if sockets:  # all may have gone meanwhile
+            update(sockets[number % len(sockets)])
 
 
 def update(socket: Socket) -> None:

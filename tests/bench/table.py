@@ -67,9 +67,11 @@ class Table:
     def tell(self, of: str, name: str, found: float, unit: str = "", wanted: Wanted | None = None) -> None:
         """One figure more, printed at once."""
         row = Row(of, name, found, unit, wanted)
+        if not self.rows or self.rows[-1].of != of:
+            _say(f"  {of}:")
         self.rows.append(row)
         _, _, shown, limit, met = row.cells
-        _say(f"  {name:<62} {shown:>16}  {limit:<16}{met}".rstrip())
+        _say(f"    {name:<60} {shown:>16}  {limit:<16}{met}".rstrip())
 
     def note(self, text: str) -> None:
         """Something to be said beside the figures."""

@@ -67,14 +67,19 @@ class Client:
         self._token = target.mint(user)
         self._link: Link | None = None
         self._began = 0.0
-        self._ready = anyio.Event()
-        self._gone = anyio.Event()
+        # No events of anyio's, of which each connect would pay for two: it is measured from here.
+        self._has_state = False
+        self._arrival: asyncio.Future[None] | None = None
+        """Done with the first state, or with the end of the connection."""
+        self._gone: anyio.Event | None = None
         self._replies: dict[int, tuple[anyio.Event, list[Json]]] = {}
         self._ids = 0
 
     async def connect(self, query: str = "", *, resume: bool = False) -> None:
-        """Returns with the first state. Raises Refused."""
-        self._ready, self._gone, self.lost = anyio.Event(), anyio.Event(), None
+        """Returns with the first state; waits for it as long as it takes. Raises Refused."""
+        loop = asyncio.get_running_loop()
+        self._has_state, self._gone, self.lost = False, None, None
+        arrival = self._arrival = loop.create_future()
         if resume and self.follower.cursor is not None:
             query += f"&since={self.follower.cursor}"
         if self.watch is not None:
@@ -83,16 +88,15 @@ class Client:
         link = self._link = Link(self, head)
         self._began = time.monotonic()
         try:
-            with anyio.fail_after(_PATIENCE_S):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: link,
-                    self._target.host,
-                    self._target.port,
-                    local_addr=self._target.source(self.number),
-                )
-                await self._ready.wait()
-        except (OSError, TimeoutError) as problem:
+            await loop.create_connection(
+                lambda: link,
+                self._target.host,
+                self._target.port,
+                local_addr=self._target.source(self.number),
+            )
+        except OSError as problem:
             raise Refused(f"{type(problem).__name__}: {problem}") from problem
+        await arrival
         if self.lost is not None:
             raise Refused(self.lost)
 
@@ -121,9 +125,10 @@ class Client:
 
     async def leave(self) -> None:
         """Says goodbye and waits for the end of the connection."""
-        if self._link is not None:
+        if self._link is not None and self.lost is None:
+            gone = self._gone = anyio.Event()
             self._link.say_goodbye()
-            await self._gone.wait()
+            await gone.wait()
 
     def stall(self) -> None:
         """Reads nothing any more: the kernel's buffers fill, then the server's."""
@@ -146,7 +151,7 @@ class Client:
         """A message."""
         self.tally.bytes_in += len(payload)
         if self.counts_only:
-            self.tally.deltas += self._ready.is_set()
+            self.tally.deltas += self._has_state
             self._is_ready()
             return
         message = self.tally.read(payload)
@@ -165,15 +170,21 @@ class Client:
     def closed(self, reason: str) -> None:
         """The connection is gone."""
         self.lost = reason
-        self._gone.set()
-        self._ready.set()
+        if self._gone is not None:
+            self._gone.set()
+        self._arrived()
         for answered, _ in self._replies.values():
             answered.set()
 
     def _is_ready(self) -> None:
-        if not self._ready.is_set():
+        if not self._has_state:
+            self._has_state = True
             self.connected_s = time.monotonic() - self._began
-            self._ready.set()
+            self._arrived()
+
+    def _arrived(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
 
     def _send(self, number: int, method: str, params: Json) -> None:
         assert self._link is not None, "connect first"

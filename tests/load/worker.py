@@ -27,6 +27,7 @@ __all__ = ["main"]
 Json = dict[str, Any]
 _TOKEN_S = 86_400.0
 _LOOK_S = 0.05
+_CONNECT_S = 600.0
 _MAX_PROBLEMS = 20
 
 
@@ -98,18 +99,22 @@ class Worker:
     async def _connect(self, command: Json) -> Json:
         self._connected = Histogram()
         began = monotonic()
-        at_once = anyio.CapacityLimiter(command["atOnce"])
 
         async def connect(client: Client) -> None:
-            async with at_once:
-                try:
-                    await client.connect(command["query"], resume=command["resume"])
-                except Refused as refused:
-                    self._problem(f"{client.user}: {refused}")
-                else:
-                    self._connected.record(client.connected_s * 1000)
+            try:
+                await client.connect(command["query"], resume=command["resume"])
+            except Refused as refused:
+                self._problem(f"{client.user}: {refused}")
+            else:
+                self._connected.record(client.connected_s * 1000)
 
-        await _paced(self.clients, command["perS"], connect)
+        with anyio.move_on_after(_CONNECT_S) as scope:
+            if command["perS"]:
+                await _paced(self.clients, command["perS"], connect)
+            else:
+                await _side_by_side(self.clients, command["atOnce"], connect)
+        if scope.cancelled_caught:
+            self._problem(f"after {_CONNECT_S:g} s there are only {self._connected.count} of us")
         return {
             "seconds": monotonic() - began,
             "connected": self._connected.wire(),
@@ -211,6 +216,25 @@ class Worker:
     def _take_problems(self) -> list[str]:
         taken, self.problems = self.problems, []
         return taken
+
+
+async def _side_by_side(
+    what: Sequence[Any], at_once: int, do: Callable[[Any], Coroutine[Any, Any, None]]
+) -> None:
+    """All of them, so many at a time. Few tasks do it one after another: one for each would cost as much as
+    what is to be measured."""
+    rest = iter(enumerate(what))
+    every = max(1, len(what) // 20)
+
+    async def work() -> None:
+        for number, one in rest:
+            await do(one)
+            if number % every == 0:
+                _say({"progress": number})
+
+    async with anyio.create_task_group() as group:
+        for _ in range(min(at_once, len(what))):
+            group.start_soon(work)
 
 
 async def _paced(
