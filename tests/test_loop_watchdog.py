@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from typing import Any
 
 import anyio
 import pytest
@@ -22,24 +23,27 @@ def stand_still(until: Callable[[], bool]) -> None:
 
 
 async def test_a_blocked_loop_is_logged_with_the_stack_and_the_task_that_blocks_it() -> None:
-    watchdog = LoopWatchdog(0.05)
+    watchdog = LoopWatchdog(0.05, quiet_s=0.0)
+    name = "ask com.example.slow"
+
+    def told() -> list[MutableMapping[str, Any]]:
+        # A machine that is busy may hold up the loop for reasons of its own.
+        return [line for line in lines if line["event"] == "loop_blocked" and line["task"] == name]
 
     async def source() -> None:
-        stand_still(lambda: bool(lines))
+        stand_still(lambda: bool(told()))
 
     with capture_logs() as lines:
         async with anyio.create_task_group() as group:
             group.start_soon(watchdog.run)
             await anyio.lowlevel.checkpoint()
             async with anyio.create_task_group() as sources:
-                sources.start_soon(source, name="ask com.example.slow")
+                sources.start_soon(source, name=name)
             group.cancel_scope.cancel()
-    line = lines[0]
-    assert (line["event"], line["log_level"]) == ("loop_blocked", "warning")
-    assert line["task"] == "ask com.example.slow"
+    line = told()[0]
+    assert line["log_level"] == "warning"
     assert line["blocked_ms"] >= 50
-    innermost = line["stack"].splitlines()[-2:]
-    assert "in stand_still" in innermost[0]
+    assert "in stand_still" in line["stack"]
     assert watchdog.statistics().count >= 1
     assert watchdog.statistics().seconds >= 0.05
 

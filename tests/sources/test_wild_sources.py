@@ -122,7 +122,7 @@ class House:
 
     @asynccontextmanager
     async def at_home(self, user: UserId) -> AsyncGenerator[LiveFeed]:
-        async with connect(self.server.url, self.token(user)) as feed:
+        async with connect(self.server.url, self.token(user), call_timeout_s=PATIENCE_S) as feed:
             with fail_after(PATIENCE_S):
                 await feed.wait_status(Status.LIVE)
             yield feed
@@ -206,10 +206,11 @@ async def test_a_source_that_blocks_the_loop_is_named_with_its_stack_and_others_
     flag = tmp_path / "enough"
     async with house.at_home(ALICE) as alice, house.at_home(BOB) as bob, anyio.create_task_group() as group:
         group.start_soon(house.does, alice, "block", str(flag))
-        found = await to_thread.run_sync(house.server.wait_line, '.*"event":"loop_blocked".*')
+        # A busy machine may hold up the loop for reasons of its own.
+        line_of_it = '.*"event":"loop_blocked".*"task":"ask com.example.wild".*'
+        found = await to_thread.run_sync(house.server.wait_line, line_of_it)
         flag.touch()
         line = orjson.loads(found[0])
-        assert line["task"] == f"ask {WILD}"
         assert "wild.py" in line["stack"]
         assert "in misbehave" in line["stack"]
         await house.lives(bob, BOB, "bob goes on")
