@@ -1,6 +1,7 @@
 """Every figure of docs/performance.md, each beside what it is compared with, in one run.
 
     python -m tests.bench [NAME...] [--quick] [--json FILE] [--markdown FILE]
+    python -m tests.bench growth --plots docs/growth
 
 The machine is shared and noisy: what is compared runs in turns, and the ratio of each turn counts.
 """
@@ -17,6 +18,7 @@ from typing import Final
 import orjson
 
 from tests.bench.compared import fan_out, own_feeds
+from tests.bench.growth import growth
 from tests.bench.held import age, idle, slow, storm
 from tests.bench.size import Size
 from tests.bench.table import Table, machine
@@ -30,7 +32,9 @@ BENCHMARKS: Final[dict[str, Callable[[Table, Size], None]]] = {
     "storm": storm,
     "slow": slow,
     "age": age,
+    "growth": growth,
 }
+_ONLY_BY_NAME: Final = {"growth"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,13 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     table = Table()
     table.note(f"Before: {machine()}.")
-    failed = [name for name in asked.names or BENCHMARKS if not _run(name, table, asked.quick)]
+    names: list[str] = asked.names or [name for name in BENCHMARKS if name not in _ONLY_BY_NAME]
+    failed = [name for name in names if not _run(name, table, asked.quick)]
     table.note(f"After: {machine()}.")
     sys.stdout.write("\n" + table.markdown())
     if asked.markdown is not None:
         asked.markdown.write_text(table.markdown())
     if asked.json is not None:
         asked.json.write_bytes(orjson.dumps(table.wire(), option=orjson.OPT_INDENT_2))
+    if asked.plots is not None:
+        asked.plots.mkdir(parents=True, exist_ok=True)
+        for name, svg in table.plots.items():
+            (asked.plots / f"{name}.svg").write_text(svg)
     return 1 if failed else 0
 
 
@@ -72,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
     parser.add_argument("--quick", action="store_true", help="a tenth of everything: to see that it runs")
     parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--plots", type=Path, help="write the plots into that folder")
     parser.add_argument("--markdown", type=Path, help="write the table there")
     return parser
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 __all__ = ["Row", "Table", "Wanted", "at_least", "at_most", "machine"]
 
@@ -63,6 +63,8 @@ class Table:
 
     rows: list[Row] = field(default_factory=list[Row])
     notes: list[str] = field(default_factory=list[str])
+    plots: dict[str, str] = field(default_factory=dict[str, str])
+    """SVG by name."""
 
     def tell(self, of: str, name: str, found: float, unit: str = "", wanted: Wanted | None = None) -> None:
         """One figure more, printed at once."""
@@ -81,11 +83,11 @@ class Table:
     def markdown(self) -> str:
         """All of it as a table."""
         lines = ["| of | what | found | wanted | met |", "| --- | --- | --- | --- | --- |"]
-        lines += [f"| {' | '.join(row.cells)} |".replace("|  |", "| |") for row in self.rows]
+        lines += [f"| {' | '.join(row.cells)} |" for row in self.rows]
         lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else []
         return "\n".join(lines) + "\n"
 
-    def wire(self) -> dict[str, object]:
+    def wire(self) -> dict[str, Any]:
         """All of it as plain JSON."""
         rows = [
             {
