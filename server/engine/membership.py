@@ -109,8 +109,7 @@ class Membership:
             self._rekey(slot, slot.runner)
             self._let_go(slot.runner)
         slot.runner = SourceRunner(slot.id, source, self._host)
-        slot.needs = _names(source.dependencies)
-        slot.uses = tuple([name for name in _names(source.uses) if name not in slot.needs])
+        slot.needs, slot.uses = _reads(tuple(source.dependencies), tuple(source.uses))
         slot.inherited = slot.held
         slot.inherited_until = None
         slot.next_change_at = None
@@ -251,9 +250,15 @@ class Membership:
         roster.arm(slot)
 
 
-def _names(names: Sequence[str]) -> tuple[SourceId, ...]:
-    """Each once."""
-    return tuple(dict.fromkeys([SourceId(name) for name in names])) if names else ()
+# The same for all sources of a kind, which share it.
+@lru_cache(maxsize=1024)
+def _reads(
+    needs: tuple[str, ...], uses: tuple[str, ...]
+) -> tuple[tuple[SourceId, ...], tuple[SourceId, ...]]:
+    """What a source needs and what it uses beside that, each once."""
+    needed = dict.fromkeys([SourceId(name) for name in needs])
+    used = dict.fromkeys([SourceId(name) for name in uses if name not in needed])
+    return tuple(needed), tuple(used)
 
 
 def _by_place(slot: Slot) -> int:

@@ -14,10 +14,13 @@ from storage.source_configs import SourceConfigRow
 if TYPE_CHECKING:
     from server.session.building import Build
 
-__all__ = ["BuildKey", "SourceSlot"]
+__all__ = ["NEVER_TOLD", "BuildKey", "SourceSlot"]
 
 BuildKey: TypeAlias = tuple[int, int]
 """What an instance is built from: the row's version, and that of its provider's settings."""
+
+NEVER_TOLD: Final[tuple[object, ...]] = (0, False, "off", None, None, False)
+"""What listeners know of a source that has never had a row."""
 
 # Most rows have no config of their own: those share one.
 _NO_CONFIG: Final[JsonObject] = freeze({})
@@ -39,6 +42,7 @@ class SourceSlot:
         "running",
         "saved",
         "source_id",
+        "told",
         "version",
     )
 
@@ -56,6 +60,7 @@ class SourceSlot:
         self.failing_since: datetime | None = None
         self.retry: Timer | None = None
         self.saved: SavedSource | None = None  # what was last stored of it
+        self.told: tuple[object, ...] = NEVER_TOLD  # what listeners know of it
 
     def take(self, row: SourceConfigRow) -> None:
         """What the row says. Its credentials are not kept: a build reads them from the row it is given."""

@@ -26,7 +26,7 @@ from server.session.building import Build, BuildQueue
 from server.session.errors import SourceUnavailable
 from server.session.parts import SessionParts
 from server.session.saving import decode_saved, encode_saved
-from server.session.slots import BuildKey, SourceSlot
+from server.session.slots import NEVER_TOLD, BuildKey, SourceSlot
 from server.session.states import OFF, SourceView, StatusName
 from server.sources.provider import AnyProvider
 from server.sources.stored import StoredSource
@@ -37,9 +37,6 @@ from storage.source_configs import SourceConfigRow
 __all__ = ["SessionSources"]
 
 SourceT = TypeVar("SourceT", bound=FeedSource)
-
-# What is told of a source that has never had a row.
-_NEVER_SEEN = (0, False, "off", None, None, False)
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -56,7 +53,7 @@ class SessionSources:
         "_parts",
         "_rows",
         "_slots",
-        "_told",
+        "_told_gone",
         "_user",
     )
 
@@ -74,7 +71,8 @@ class SessionSources:
         self._engine = engine
         self._on_built = on_built
         self._slots: dict[SourceId, SourceSlot] = {}
-        self._told: dict[SourceId, tuple[object, ...]] = {}
+        # What was last told of those whose row has gone since.
+        self._told_gone: dict[SourceId, tuple[object, ...]] | None = None
         self._builds = BuildQueue(user, parts, tasks, self._on_builds)
         self._closed = False
         # Kept while something is being built, which is given them when it is done.
@@ -147,15 +145,22 @@ class SessionSources:
 
     def remember(self) -> None:
         """What is known of the sources now is known to whoever asks for news from here on."""
-        self._told = {source_id: self._sign(source_id) for source_id in self._slots}
+        self._told_gone = None
+        for slot in self._slots.values():
+            slot.told = self._sign(slot.source_id)
 
     def has_news(self, source_id: SourceId) -> bool:
         """Whether something is to be told of a source that was not so when it was last told of."""
         sign = self._sign(source_id)
-        if sign == self._told.get(source_id, _NEVER_SEEN):
-            return False
-        self._told[source_id] = sign
-        return True
+        slot = self._slots.get(source_id)
+        if slot is None:
+            return sign != self._take_told(source_id)
+        told, slot.told = slot.told, sign
+        return sign != told
+
+    def _take_told(self, source_id: SourceId) -> tuple[object, ...]:
+        """What was last told of a source that had no row then, or has none now."""
+        return NEVER_TOLD if self._told_gone is None else self._told_gone.pop(source_id, NEVER_TOLD)
 
     def _sign(self, source_id: SourceId) -> tuple[object, ...]:
         view = self.view(source_id)
@@ -172,7 +177,7 @@ class SessionSources:
         self._rows = rows
         with self._engine.step():
             for source_id in [source_id for source_id in self._slots if source_id not in rows.configs]:
-                self._turn_off(self._slots.pop(source_id))
+                self._drop(self._slots.pop(source_id))
             for provider in self._parts.providers:
                 row = rows.configs.get(provider.source_id)
                 if row is not None:
@@ -238,16 +243,23 @@ class SessionSources:
         slot = self._slots.get(row.source_id)
         if slot is None:
             slot = self._slots[provider.source_id] = SourceSlot(provider.source_id)
+            slot.told = self._take_told(provider.source_id)
         slot.take(row)
         if not row.enabled:
             self._turn_off(slot)
             return
-        key = (row.version, self._parts.settings_version(provider.source_id))
+        key = _key(row.version, self._parts.settings_version(provider.source_id))
         if slot.running == key and slot.failed is None:
             self._supersede(slot)
         elif slot.build.key != key if slot.build else slot.failed != key or slot.due:
             self._begin(slot, provider, row, key)
         self._restore(slot.source_id, rows)
+
+    def _drop(self, slot: SourceSlot) -> None:
+        """Its row has gone."""
+        self._turn_off(slot)
+        self._told_gone = self._told_gone or {}
+        self._told_gone[slot.source_id] = slot.told
 
     def _turn_off(self, slot: SourceSlot) -> None:
         self._supersede(slot)
@@ -382,6 +394,12 @@ class SessionSources:
 
 
 _NOBODY = FeedSource()
+
+
+# One tuple for all that a write has set up, and for whom the same was written first.
+@lru_cache(maxsize=4096)
+def _key(version: int, settings_version: int) -> BuildKey:
+    return version, settings_version
 
 
 # Most sources of most users are in one of a few states: those share one tuple.
