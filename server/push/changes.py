@@ -5,6 +5,7 @@ for all that stand at the same place and want it in the same form.
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from protocol.delta import Delta, diff
@@ -19,12 +20,19 @@ from server.push.subscription import Form, Position
 from server.session.history import FeedHistory, Revision
 from server.session.user_session import UserSession
 
-__all__ = ["URGENT", "Change", "Changes", "snapshot_of"]
+__all__ = ["URGENT", "Change", "Changes", "read_cursor", "snapshot_of"]
 
 # No minimal interval holds back a new item of this urgency.
 URGENT: Final = 0.8
 # A snapshot is looked at instead of a delta only where it could be smaller: not below this size.
 _SNAPSHOT_FROM_BYTES: Final = 1024
+
+
+@lru_cache(maxsize=64)
+def read_cursor(feed: UserId, text: str) -> Cursor | None:
+    """The cursor that a client names, None for what is none. Who comes back is asked for it in several
+    places, in one go: it is read once."""
+    return Cursor.decode(feed, text)
 
 
 class Change:
@@ -100,14 +108,14 @@ class Changes:
         if position is None or base is None or not form & Form.DELTA:
             return self._snapshot(form, at, 1)
         delta = self._diff(base)
-        cursor = Cursor.decode(self._feed, position.cursor)
+        cursor = read_cursor(self._feed, position.cursor)
         if cursor is None or cursor.epoch != self._epoch:
             delta = _with_uncertain(delta, self._revision.state)
         return self._delta(position, form, delta, at, max(1, self._revision.number - base.number))
 
     def known(self, since: str) -> Position | None:
         """The position of a client that comes back with a cursor; None if it must be given a snapshot."""
-        cursor = Cursor.decode(self._feed, since)
+        cursor = read_cursor(self._feed, since)
         revision = None if cursor is None else self._history.find(cursor, self._epoch)
         return None if revision is None else Position(revision.number, since)
 

@@ -13,11 +13,11 @@ from uuid import uuid4
 import structlog
 
 from protocol.closing import CloseCode
-from protocol.feed import Cursor
 from server.engine.tasks import TaskScope
 from server.push import lifetime
 from server.push.admission import Admission, Readiness
 from server.push.bearer import Bearer
+from server.push.changes import read_cursor
 from server.push.connection import Connection
 from server.push.door import Upgrade
 from server.push.feeds import Feeds
@@ -168,7 +168,7 @@ class Entrance:
             return
 
     def _is_waiting_wise(self, session: UserSession, since: str) -> bool:
-        cursor = Cursor.decode(session.user, since)
+        cursor = read_cursor(session.user, since)
         return cursor is not None and self._feeds.is_waiting_wise(session, cursor)
 
     # Refusals

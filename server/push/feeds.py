@@ -8,6 +8,7 @@ from protocol.errors import FeedNotFound
 from protocol.feed import Cursor
 from protocol.ids import UserId
 from server.push.auth import may_see_context
+from server.push.changes import read_cursor
 from server.push.connection import Connection
 from server.push.fanout import Fanout
 from server.push.hub import Hub
@@ -41,7 +42,7 @@ class Feeds:
         time, as far as a moment's patience can help it. Not made for another's feed unless that user exists
         (FeedNotFound). Raises SessionError.
         """
-        cursor = None if since is None else Cursor.decode(feed, since)
+        cursor = None if since is None else read_cursor(feed, since)
         for _ in range(_TRIES):
             try:
                 session = await self._manager.get_or_create(feed, existing=not own)
@@ -60,7 +61,7 @@ class Feeds:
         session = self._manager.live(feed)
         if session is None or session.closed:
             return None
-        cursor = None if since is None else Cursor.decode(feed, since)
+        cursor = None if since is None else read_cursor(feed, since)
         if cursor is not None and (
             cursor.seq > session.seq
             or self._shows_older(session, cursor)
