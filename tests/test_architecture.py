@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
+from tests.support.programs import ROOT
 from tests.support.sources import Module, imported_modules, modules
 
 HOUSE = modules("protocol", "storage", "server")
@@ -36,6 +39,9 @@ HOMES_OF_LIBRARIES = {
 
 # Modules that only join what others are, so that they may know everybody.
 JOINERS = ("server.app", "server.cli", "server.__main__")
+
+# Modules beside the rooms that everybody may know: they know nobody.
+WORDS = frozenset({"server.cannot_start", "server.log", "server.settings", "server.tracing"})
 
 
 def within(name: str, *places: str) -> bool:
@@ -110,6 +116,46 @@ def test_no_two_rooms_import_each_other_not_even_by_a_detour() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail("rooms in a circle: " + " <- ".join(error.args[1]))
+
+
+def drawn() -> dict[str, set[str]]:
+    """The arrows of the diagram: from each room to those that it may import."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    diagram = page.partition("```mermaid\n")[2].partition("```")[0]
+    names = dict[str, str](re.findall(r"(\w+)\[([\w.]+)\]", diagram))
+    found: dict[str, set[str]] = {}
+    for line in re.sub(r"\[[\w.]+\]", "", diagram).splitlines()[1:]:
+        source, _, targets = line.strip().partition(" --> ")
+        ends = {names.get(target, target) for target in targets.split(" & ")}
+        found.setdefault(names.get(source, source), set()).update(ends)
+    return found
+
+
+def sight(graph: Mapping[str, set[str]], start: str) -> set[str]:
+    """Every room that is reached from this one."""
+    found: set[str] = set()
+    ahead = [start]
+    while ahead:
+        new = graph.get(ahead.pop(), set()) - found
+        found |= new
+        ahead += new
+    return found
+
+
+def test_the_diagram_shows_who_imports_whom() -> None:
+    packages = {name.rpartition(".")[0] for name in KNOWN} | {"protocol", "storage"}
+    imports: dict[str, set[str]] = {}
+    for importer, imported in arrows(*OURS):
+        if importer == "server.__main__":
+            continue
+        ends = [one if one in packages else "server.app" for one in (room(importer), room(imported))]
+        if ours(imported) and ends[0] != ends[1] and room(imported) not in WORDS:
+            imports.setdefault(ends[0], set()).add(ends[1])
+    picture = drawn()
+    # What can be seen through another room needs no arrow of its own; an arrow that is there is an import.
+    seen = {each: sight(imports, each) for each in imports}
+    assert {each: sight(picture, each) for each in imports} == seen
+    assert {each: ends - imports[each] for each, ends in picture.items() if ends - imports[each]} == {}
 
 
 def test_no_module_is_imported_that_is_not_there() -> None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
-from server.app import database_address
 from server.keys import KeysUnusable, credential_ring, token_keys
 from server.options import CertificateUnusable, tls_context
 from server.settings import Settings
+from server.stores import database_address
 from storage.database import Database
 from storage.errors import MigrationNeeded, StorageError
 

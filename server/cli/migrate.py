@@ -22,7 +22,7 @@ def migrate() -> None:
 
 
 async def _migrate(settings: Settings) -> tuple[str, ...]:
-    from server.app import database_address
+    from server.stores import database_address
     from storage.migrate import migrate as apply
 
     async with database_address(settings) as address:

@@ -36,8 +36,8 @@ def rotate_keys(
 
 
 async def _rotate(settings: Settings, batch: int) -> RotationProgress:
-    from server.app import open_database
     from server.keys import credential_ring
+    from server.stores import open_database
     from storage.credentials import rotate
 
     ring = credential_ring(settings)
