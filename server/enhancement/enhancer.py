@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from anyio import CancelScope, CapacityLimiter, move_on_after
@@ -25,9 +25,9 @@ from server.engine.clock import Clock, Timer
 from server.engine.context import Context
 from server.engine.engine import Cause
 from server.engine.tasks import TaskScope
+from server.enhancement.completion import Completion, FailureKind, ModelFailure, ModelStatistics
 from server.enhancement.fills import ENHANCEMENT_ID, KeptAnswers, Layer, merge, read_kept
 from server.enhancement.gate import Breaker, Decision, Facts, SkipReason, decide
-from server.enhancement.model import ChatModel, Completion, FailureKind, ModelFailure, ModelStatistics
 from server.enhancement.options import EnhancementOptions
 from server.enhancement.prompt import Prompt, build_prompt
 from server.enhancement.request import PassRequest, has_open_slots, request_for
@@ -38,6 +38,9 @@ from storage import enhancements
 from storage.database import Database, WriteTx
 from storage.errors import StorageUnavailable
 from storage.loading import UserRows
+
+if TYPE_CHECKING:
+    from server.enhancement.model import ChatModel
 
 __all__ = ["NO_ENHANCEMENT", "Enhancer", "EnhancerStatistics", "Latency", "UserOverlay"]
 

@@ -1,11 +1,12 @@
-"""The endpoint: one question, one answer in clean text, or a ModelFailure. `openai` stays in here."""
+"""The endpoint: one question, one answer in clean text, or a ModelFailure. `openai` stays in here.
+
+Imported only where there is an endpoint to ask: the library is a quarter of what a server would load.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import anyio
 import openai
@@ -13,17 +14,11 @@ from openai.types.chat import ChatCompletion
 
 from server.engine.clock import Clock
 from server.enhancement.answer import NoAnswer, PassAnswer, answer_model, read_answer, schema_of
+from server.enhancement.completion import Completion, ModelFailure, ModelStatistics, Prompter
 from server.enhancement.prompt import Prompt
 from server.enhancement.request import PassRequest
 
-__all__ = ["ChatModel", "Completion", "FailureKind", "ModelFailure", "ModelStatistics", "Prompter"]
-
-FailureKind = Literal[
-    "unreachable", "timeout", "rateLimited", "unauthorized", "refused", "badAnswer", "rejected"
-]
-
-Prompter = Callable[[bool], Prompt]
-"""Makes the prompt; the argument says whether the answer's shape must be told in words."""
+__all__ = ["ChatModel"]
 
 _MOST_TOKENS: Final = 4_000
 _PLAIN_FOR_S: Final = 3600.0  # an endpoint that takes no schema is asked without one for so long
@@ -32,35 +27,6 @@ _RETRY_WAIT_S: Final = 0.5
 _MOST_RETRY_WAIT_S: Final = (
     5.0  # who asks for a longer pause gets it from the breaker, not from a waiting call
 )
-
-
-class ModelFailure(Exception):
-    """No answer. Nothing the endpoint said is in here."""
-
-    def __init__(self, kind: FailureKind, retry_after_s: float | None = None) -> None:
-        super().__init__(kind)
-        self.kind: FailureKind = kind
-        self.retry_after_s = retry_after_s
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """An answer and what it cost."""
-
-    answer: PassAnswer
-    tokens_in: int
-    tokens_out: int
-
-
-@dataclass(frozen=True, slots=True)
-class ModelStatistics:
-    """Since the start: HTTP calls that were answered, and what they counted."""
-
-    calls: int
-    tokens_in: int
-    tokens_out: int
-    plain: bool
-    """Whether the endpoint is asked without a schema at the moment."""
 
 
 class ChatModel:

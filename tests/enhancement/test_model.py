@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from server.engine.clock import SystemClock
-from server.enhancement.model import ChatModel, Completion, FailureKind, ModelFailure
+from server.enhancement.completion import Completion, FailureKind, ModelFailure
+from server.enhancement.model import ChatModel
 from server.enhancement.prompt import Prompt
 from server.enhancement.request import PassRequest, request_for
 from tests.enhancement.items import answer_text, event
