@@ -25,9 +25,11 @@ _EVERY_S = 0.5
 _RECENT = 120
 _BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
-# Ten times and twice the interpreter's own: sessions and items live long, and almost none of them is in a
-# cycle.
-_THRESHOLDS = (20_000, 20, 50)
+# Every pause is bounded: the young are looked at 5,000 at a time, and twice; what has outlived that is not
+# looked at again by itself. Sessions and items live long, and the circles that they are in are cut where
+# they end. A full collection would stand the loop still for as long as there are users (at 5,000 of them more
+# than half a second); `MemoryWatch` asks for one where the memory is needed.
+_THRESHOLDS = (5_000, 3, 1_000_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
-"""Keeps the process below a mark of resident memory: idle sessions go first, then new connections have to
-wait.
+"""Keeps the process below a mark of resident memory: garbage goes first, then idle sessions, then new
+connections have to wait.
 
 A process that is killed for its size takes everybody with it; an idle session costs its user one read of rows
 when they come back.
@@ -7,6 +7,7 @@ when they come back.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,8 @@ _WELL_AGAIN = 0.95
 
 class MemoryWatch:
     """`shed` ends so many idle sessions, the longest idle first, and says how many there were; `overloaded`
-    is told whether new connections are to be put off.
+    is told whether new connections are to be put off. `collect` looks for garbage in everything, which takes
+    its time: once on the way up.
     """
 
     def __init__(
@@ -37,11 +39,14 @@ class MemoryWatch:
         resident: Callable[[], int | None],
         shed: Callable[[int], int],
         overloaded: Callable[[bool], None],
+        collect: Callable[[], object] = gc.collect,
     ) -> None:
         self._high_bytes = high_bytes
         self._resident = resident
         self._shed = shed
         self._overloaded = overloaded
+        self._collect = collect
+        self._has_collected = False
         self._is_overloaded = False
 
     async def run(self) -> None:
@@ -55,9 +60,13 @@ class MemoryWatch:
         resident = self._resident()
         if resident is None:
             return
-        if resident > self._high_bytes:
+        if resident > self._high_bytes and not self._has_collected:
+            self._has_collected = True
+            self._collect()
+        elif resident > self._high_bytes:
             self._turn(self._shed(_SHED) == 0 or self._is_overloaded, resident)
         elif resident < self._high_bytes * _WELL_AGAIN:
+            self._has_collected = False
             self._turn(False, resident)
 
     def _turn(self, overloaded: bool, resident: int) -> None:

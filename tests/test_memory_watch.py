@@ -12,9 +12,17 @@ class House:
         self.resident = 0
         self.idle = idle
         self.told: list[bool] = []
+        self.collected = 0
         self.watch = MemoryWatch(
-            1000, resident=lambda: self.resident, shed=self.shed, overloaded=self.told.append
+            1000,
+            resident=lambda: self.resident,
+            shed=self.shed,
+            overloaded=self.told.append,
+            collect=self.collect,
         )
+
+    def collect(self) -> None:
+        self.collected += 1
 
     def shed(self, count: int) -> int:
         gone = min(count, self.idle)
@@ -32,8 +40,21 @@ def test_below_the_mark_nothing_happens() -> None:
     assert (house.idle, house.told) == (500, [])
 
 
-def test_over_the_mark_idle_sessions_go_first() -> None:
+def test_over_the_mark_garbage_goes_first_once_on_the_way_up() -> None:
     house = House(idle=500)
+    house.look(1001)
+    assert (house.collected, house.idle) == (1, 500)
+    house.look(1001)
+    assert house.collected == 1
+    assert house.idle < 500
+    house.look(900)
+    house.look(1001)
+    assert house.collected == 2
+
+
+def test_over_the_mark_idle_sessions_go_before_anybody_is_put_off() -> None:
+    house = House(idle=500)
+    house.look(1001)
     house.look(1001)
     assert house.idle < 500
     assert house.told == []
