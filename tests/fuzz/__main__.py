@@ -71,7 +71,9 @@ def main() -> int:
         if found:
             return found
     else:
-        sys.stdout.write("fuzz: without atheris (see pyproject.toml for where there is one): by chance alone\n")
+        sys.stdout.write(
+            "fuzz: without atheris (see pyproject.toml for where there is one): by chance alone\n"
+        )
         sys.stdout.flush()
     keys = generate("HS256", "fuzz")
     limits = {"FREYA_REQUESTS_PER_S": "1000000", "FREYA_REQUEST_BURST": "1000000"}
