@@ -109,7 +109,7 @@ class Fleet:
             took.add(Histogram.from_wire(answer["connected"]))
         return Connected(max(answer["seconds"] for answer in answers), took)
 
-    def settle(self, moment: float, patience_s: float = 20.0) -> int:
+    def settle(self, moment: float, patience_s: float = 60.0) -> int:
         """How many clients have not seen what was due at that moment."""
         answers = self.tell("settle", moment=moment, patienceS=patience_s)
         return sum(answer["missing"] for answer in answers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +22,8 @@ __all__ = ["Follower", "Tally", "apply_delta", "now_s"]
 
 Json = dict[str, Any]
 _MAX_FAULTS = 20
+# Messages that are known, of which each may have come to all.
+_REMEMBERED = 1000
 
 
 class Tally:
@@ -33,7 +36,8 @@ class Tally:
         """From a delta's `at` to its arrival."""
         self.deltas = self.snapshots = self.bytes_in = self.ticks = self.conflated = self.faulty = 0
         self.faults: list[str] = []
-        self._last: tuple[bytes, Json] = (b"", {})
+        self._read: dict[bytes, Json] = {}
+        self._found: dict[int, _Found] = {}
 
     def fault(self, text: str) -> None:
         """Something is wrong with the server (or with the driver)."""
@@ -42,12 +46,35 @@ class Tally:
             self.faults.append(text)
 
     def read(self, payload: bytes) -> Json:
-        """A message, parsed once for all sockets that get the same bytes one after another."""
-        if payload == self._last[0]:
-            return self._last[1]
-        message: Json = orjson.loads(payload)
-        self._last = (payload, message)
+        """A message, parsed once for all sockets that get the same bytes."""
+        message = self._read.get(payload)
+        if message is None:
+            if len(self._read) >= _REMEMBERED:
+                self._read.clear()
+                self._found.clear()
+            message = self._read[payload] = orjson.loads(payload)
         return message
+
+    def known(self, params: Json) -> _Found | None:
+        """What a client has found about this very message, if one has."""
+        found = self._found.get(id(params))
+        return found if found is not None and found.params is params else None
+
+    def remember(self, found: _Found) -> None:
+        """For all who get the same message."""
+        self._found[id(found.params)] = found
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A delta that was right, and what it makes of the state at its base: the same for all there."""
+
+    params: Json
+    before: int | None
+    items: list[Json]
+    tick: int | None
+    at_s: float
+    due_ms: Sequence[float]
 
 
 class Follower:
@@ -84,25 +111,52 @@ class Follower:
             tally.fault(f"{self.feed}: a delta from {params['base']}, but we have {self.cursor}")
             return
         self.cursor = params["cursor"]
-        problem = apply_delta(self.items, params)
+        found = tally.known(params)
+        if found is None or found.before != self.tick:
+            found = self._find(params)
+            if found is None:
+                return
+        self._take(found, now)
+
+    def _find(self, params: Json) -> _Found | None:
+        """Applies and checks a delta; None where it is wrong."""
+        tally, before, faulty = self._tally, self.tick, self._tally.faulty
+        items = list(self.items)
+        problem = apply_delta(items, params)
         if problem is not None:
             tally.fault(f"{self.feed}: {problem}")
-            return
-        tally.age.record(now, (now - _seconds(params["at"])) * 1000)
+            return None
+        self.items = items
         put: Sequence[Json] = params.get("put", ())
-        self._check([entry["item"] for entry in put], now)
+        due_ms = self._check([entry["item"] for entry in put])
+        found = _Found(params, before, items, self.tick, _seconds(params["at"]), due_ms)
+        if tally.faulty == faulty:
+            tally.remember(found)
+        return found
+
+    def _take(self, found: _Found, now: float) -> None:
+        tally, before, tick = self._tally, found.before, found.tick
+        self.items, self.tick = found.items, tick
+        tally.age.record(now, (now - found.at_s) * 1000)
+        for due_ms in found.due_ms:
+            tally.latency.record(now, now * 1000 - due_ms)
+        if before is not None and tick is not None and tick > before:
+            tally.ticks += 1
+            tally.conflated += tick - before - 1
 
     def holds(self, moment: float) -> bool:
         """Whether every tick that was due until then has arrived."""
         return self._config is None or (self.tick is not None and self.tick >= tick_at(self._config, moment))
 
-    def _check(self, changed: Sequence[Json], now: float = 0.0) -> None:
+    def _check(self, changed: Sequence[Json]) -> Sequence[float]:
+        """Holds the state, of which these items are new, against the config; returns when (Unix milliseconds)
+        that of the last tick was due."""
         config = self._config
         if config is None:
-            return
+            return ()
         found = [item["data"] for item in self.items if item["sourceId"] == SYNTHETIC_ID]
         if not found:
-            return  # it has just been switched on
+            return ()  # it has just been switched on
         tick = max([data["tick"] for data in found])
         before = self.tick
         if before is not None and tick < before:
@@ -111,21 +165,17 @@ class Follower:
         for index, data in enumerate(found):
             if data["tick"] != last_tick_of(config, index, tick):
                 self._tally.fault(f"{self.feed}: item {index} is of tick {data['tick']} at tick {tick}")
-                return
+                return ()
         if len(found) != config.items:
             self._tally.fault(f"{self.feed}: {len(found)} items, not {config.items}")
-        self._check_content([item["data"] for item in changed if item["sourceId"] == SYNTHETIC_ID], now)
-        if before is not None and tick > before:
-            self._tally.ticks += 1
-            self._tally.conflated += tick - before - 1
+        return self._check_content([item["data"] for item in changed if item["sourceId"] == SYNTHETIC_ID])
 
-    def _check_content(self, changed: Sequence[Json], now: float) -> None:
+    def _check_content(self, changed: Sequence[Json]) -> Sequence[float]:
         assert self._config is not None
         for data in changed:
             if data != item_data(self._config, data["tick"]):
                 self._tally.fault(f"{self.feed}: tick {data['tick']} says something else")
-            if self.tick == data["tick"]:
-                self._tally.latency.record(now, now * 1000 - data["dueMs"])
+        return [data["dueMs"] for data in changed if data["tick"] == self.tick]
 
 
 def apply_delta(items: list[Json], params: Mapping[str, Any]) -> str | None:
