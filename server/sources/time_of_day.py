@@ -134,17 +134,27 @@ def _before_meeting(view: _View, meetings: list[_Event]) -> None:
 
 
 def _morning(view: _View) -> None:
-    today = view.now.astimezone(view.zone)
     for item in view.items:
         if item.type in _MORNING:
             view.boost[item.id] = _MORNING[item.type]
-        elif item.type == TRANSIT_STATUS and today.weekday() in _WORKING_DAYS:
+        elif item.type == TRANSIT_STATUS and _today(view).weekday() in _WORKING_DAYS:
             view.boost[item.id] = _MORNING_TRANSIT
+    if view.events:
+        _boost_first_event(view)
+
+
+def _boost_first_event(view: _View) -> None:
+    """The first event of the day, until it is over."""
+    today = _today(view)
     of_today = [event for event in view.events if event.start.astimezone(view.zone).date() == today.date()]
     first = min(of_today, key=lambda event: event.start, default=None)
     if first is not None and max(first.start, first.end) > view.now:
         view.boost[first.item.id] = _MORNING_FIRST_EVENT
         view.changes.append(max(first.start, first.end))
+
+
+def _today(view: _View) -> datetime:
+    return view.now.astimezone(view.zone)
 
 
 def _afternoon(view: _View) -> None:
