@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from typing import Any, cast
 import anyio
 import orjson
 import pytest
+import structlog
 import typer
 from anyio import fail_after, to_thread
 
@@ -30,6 +32,14 @@ COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # pyright: igno
 
 # What stands for something of the reader's own.
 PLACES = {"USER": "alice", "USER...": "alice", "TEXT": "text", "$PORT": "8080", "${PORT:-8080}": "8080"}
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """A command that runs in here sends the log to this test's own standard error, which ends with it."""
+    yield
+    structlog.reset_defaults()
+    logging.basicConfig(handlers=[], force=True)
 
 
 def _code(text: str) -> Iterator[str]:

@@ -55,6 +55,7 @@ class DatedClock(SystemClock):
     """Real time that began at a certain date."""
 
     def __init__(self, start: datetime = START) -> None:
+        super().__init__()
         self._start = start
         self._hurried_s = 0.0
         self._zero_s = self.monotonic()
