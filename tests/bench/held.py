@@ -52,7 +52,6 @@ def slow(table: Table, size: Size) -> None:
     with own_server() as ours:
         options = Options(connections=count, rate_per_s=10.0, seconds=size.s(60))
         figures = SCENARIOS["slow"](ours, options).figures
-    check(figures)
     of = f"slow, {figures['stalled']:,.0f} of {count:,} stalled"
     table.tell(of, "memory held for a stalled socket", figures["rss_kib_per_stalled"], "KiB", at_most(64))
     table.tell(of, "sockets lost", figures["lost"], "", at_most(0))
