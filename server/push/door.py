@@ -12,9 +12,24 @@ from server.push.params import Wish
 
 if TYPE_CHECKING:
     from server.push.hub import Hub
-    from server.push.listener import Greeting
 
-__all__ = ["Door", "Upgrade"]
+__all__ = ["Door", "Greeted", "Upgrade"]
+
+
+class Greeted(Protocol):
+    """What the gateway asks of a socket that is not a connection yet."""
+
+    def refuse(self, answer: bytes) -> None:
+        """Answers with this, and ends once the client has taken it in."""
+        ...
+
+    def leave(self) -> None:
+        """Lets the socket go: it has become a connection's."""
+        ...
+
+    def abort(self) -> None:
+        """Drops it without a word."""
+        ...
 
 
 class Upgrade(NamedTuple):
@@ -30,7 +45,7 @@ class Upgrade(NamedTuple):
     deflate: bool
     early: bytes
     """What came behind the request."""
-    greeting: Greeting
+    greeting: Greeted
 
 
 class Door(Protocol):
@@ -38,11 +53,11 @@ class Door(Protocol):
 
     hub: Hub
 
-    def arrived(self, greeting: Greeting) -> bool:
+    def arrived(self, greeting: Greeted) -> bool:
         """A socket was accepted. False: there are far too many, drop it."""
         ...
 
-    def departed(self, greeting: Greeting) -> None:
+    def departed(self, greeting: Greeted) -> None:
         """A greeting's socket is gone, or has become a connection's."""
         ...
 

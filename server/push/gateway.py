@@ -26,14 +26,13 @@ from server.push.admission import Admission, Readiness
 from server.push.auth import ADMIN
 from server.push.counters import PushStatistics
 from server.push.dispatch import Dispatcher
-from server.push.door import Upgrade
+from server.push.door import Greeted, Upgrade
 from server.push.drain import drain_span_s, send_away
 from server.push.entrance import Entrance
 from server.push.feeds import Feeds
 from server.push.figures import push_statistics
 from server.push.hub import Hub
 from server.push.inspection import inspect_user
-from server.push.listener import Greeting
 from server.push.listening import Listener, listen
 from server.push.live_figures import LiveFigures, readable
 from server.push.methods import all_endpoints
@@ -95,7 +94,7 @@ class Gateway:
         self.registry = Registry(hub, on_fanout_left=self.feeds.left, figures=self._figures)
         self._admission = Admission(hub, self.registry, setup.verifier, setup.manager)
         self._entrance = Entrance(hub, self.registry, self.feeds, self._admission, self._tasks)
-        self._greetings: set[Greeting] = set()
+        self._greetings: set[Greeted] = set()
         self._drained = False
         hub.members = self.registry
         self._dispatcher = Dispatcher(hub, self._tasks, all_endpoints(self._rooms()))
@@ -190,7 +189,7 @@ class Gateway:
 
     # The door (of greetings)
 
-    def arrived(self, greeting: Greeting) -> bool:
+    def arrived(self, greeting: Greeted) -> bool:
         """A socket was accepted. False: there are far too many."""
         # Beside the connections themselves: who is refused for want of room is still told so.
         maximum = self._setup.options.max_connections
@@ -200,7 +199,7 @@ class Gateway:
         self._greetings.add(greeting)
         return True
 
-    def departed(self, greeting: Greeting) -> None:
+    def departed(self, greeting: Greeted) -> None:
         """A greeting's socket is gone, or has become a connection's."""
         self._greetings.discard(greeting)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from anyio import CancelScope
 
@@ -18,11 +19,13 @@ from server.engine.source import FeedSource, SourceFailure, Unreachable
 from server.engine.tasks import TaskScope
 from server.session.builds import close_source
 from server.session.parts import SessionParts
-from server.session.slots import BuildKey
 from server.sources.provider import AnyProvider
 from storage.source_configs import SourceConfigRow
 
-__all__ = ["Build", "BuildQueue"]
+__all__ = ["Build", "BuildKey", "BuildQueue"]
+
+BuildKey: TypeAlias = tuple[int, int]
+"""What an instance is built from: the row's version, and that of its provider's settings."""
 
 
 class Build:

@@ -243,7 +243,7 @@ class SessionManager:
         provider has new settings. Raises StorageUnavailable."""
         for source_id in await self.operator.read():
             rebuild = self._rebuilds[source_id] = Rebuild(source_id)
-            self._tasks.start(rebuild.run, self, name="session.rebuild")
+            self._tasks.start(rebuild.run, iter(self.sessions()), self.reread, name="session.rebuild")
 
     def rebuild_of(self, source_id: SourceId) -> Rebuild | None:
         """The last time a provider's new settings were brought to the sessions: it may still be going on."""

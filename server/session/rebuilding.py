@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
 
 from anyio import Event, create_task_group
 
-from protocol.ids import SourceId
+from protocol.ids import SourceId, UserId
+from server.session.user_session import UserSession
 from storage.errors import StorageUnavailable
-
-if TYPE_CHECKING:
-    from server.session.manager import SessionManager
-    from server.session.user_session import UserSession
 
 __all__ = ["Rebuild"]
 
@@ -33,20 +30,24 @@ class Rebuild:
         """Sessions that go on with what they had: it is tried again later."""
         self.done = Event()
 
-    async def run(self, manager: SessionManager) -> None:
-        """Reads the rows of every session with the source on, which builds it with the settings of now."""
-        sessions = (s for s in manager.sessions() if s.source_view(self.source_id).enabled)
+    async def run(
+        self, sessions: Iterator[UserSession], reread: Callable[[UserId], Awaitable[object]]
+    ) -> None:
+        """Has the rows of every session with the source on read, which builds it with the settings of now."""
+        concerned = (s for s in sessions if s.source_view(self.source_id).enabled)
         try:
             async with create_task_group() as group:
                 for _ in range(_AT_ONCE):
-                    group.start_soon(self._work, manager, sessions)
+                    group.start_soon(self._work, concerned, reread)
         finally:
             self.done.set()
 
-    async def _work(self, manager: SessionManager, sessions: Iterator[UserSession]) -> None:
+    async def _work(
+        self, sessions: Iterator[UserSession], reread: Callable[[UserId], Awaitable[object]]
+    ) -> None:
         for session in sessions:
             try:
-                await manager.reread(session.user)
+                await reread(session.user)
             except StorageUnavailable:
                 self.kept += 1  # owed: it follows when the store answers
                 continue

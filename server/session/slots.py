@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final
 
 from protocol.frozen import JsonObject, freeze
 from protocol.ids import SourceId
 from server.engine.clock import Timer
 from server.engine.report import SavedSource
+from server.session.building import Build, BuildKey
 from storage.source_configs import SourceConfigRow
 
-if TYPE_CHECKING:
-    from server.session.building import Build
-
-__all__ = ["NEVER_TOLD", "BuildKey", "SourceSlot"]
-
-BuildKey: TypeAlias = tuple[int, int]
-"""What an instance is built from: the row's version, and that of its provider's settings."""
+__all__ = ["NEVER_TOLD", "SourceSlot"]
 
 NEVER_TOLD: Final[tuple[object, ...]] = (0, False, "off", None, None, False)
 """What listeners know of a source that has never had a row."""

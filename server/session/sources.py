@@ -22,11 +22,11 @@ from server.engine.engine import FeedEngine
 from server.engine.report import SavedSource
 from server.engine.source import FeedSource, SourceFailure
 from server.engine.tasks import TaskScope, finish_at_once, is_fatal
-from server.session.building import Build, BuildQueue
+from server.session.building import Build, BuildKey, BuildQueue
 from server.session.errors import SourceUnavailable
 from server.session.parts import SessionParts
 from server.session.saving import decode_saved, encode_saved
-from server.session.slots import NEVER_TOLD, BuildKey, SourceSlot
+from server.session.slots import NEVER_TOLD, SourceSlot
 from server.session.states import OFF, SourceView, StatusName
 from server.sources.provider import AnyProvider
 from server.sources.stored import StoredSource
