@@ -57,7 +57,7 @@ def test_what_a_server_does_not_know_is_none() -> None:
     missing = "<d:current-user-principal/><c:calendar-home-set/>"
     body = multistatus(response("/", missing, "HTTP/1.1 404 Not Found"))
     assert read_home(body) == Home(None, None, False)
-    assert read_home(multistatus(response("/anna/work/", CALENDAR))).is_calendar
+    assert read_home(multistatus(response("/anna/office/", CALENDAR))).is_calendar
 
 
 def test_only_calendars_that_may_hold_events_are_calendars() -> None:

@@ -321,9 +321,9 @@ async def test_a_calendar_that_is_deleted_goes_and_the_others_stay(
 
 
 async def test_any_address_on_the_way_to_the_calendars_will_do(real_town: Town, radicale: Radicale) -> None:
-    radicale.make_calendar("work", "Work")
-    radicale.put("work", "review", calendar(REVIEW))
-    for path in ("", "anna/", "anna/work/"):
+    radicale.make_calendar("office", "Office")
+    radicale.put("office", "review", calendar(REVIEW))
+    for path in ("", "anna/", "anna/office/"):
         street = await connected(real_town, account(radicale, serverUrl=radicale.url + path))
         assert (titles(street), code(street)) == (["Review"], None), path
 
