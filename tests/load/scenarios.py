@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from protocol.transport import MAX_HEARTBEAT_MS
 from server.sources.synthetic import SYNTHETIC_ID
 from tests.load.fleet import Figures, Fleet, Plan, fleet
 from tests.load.target import Cost, Place, Watch, sibling
@@ -122,7 +123,9 @@ def slow(place: Place, options: Options) -> Result:
     """As `fanout`, but then a share of the dashboards reads nothing for the whole time, and then again. The
     latency is that of the others meanwhile."""
     with _watchers(place, options) as watchers, _Measure(place) as measure:
-        watchers.connect(per_s=options.ramp_per_s)
+        # Who reads nothing answers no ping: without this, where the kernel holds a minute of a small feed, they
+        # would be closed as silent, which is another thing than slow.
+        watchers.connect(per_s=options.ramp_per_s, query=f"&heartbeatMs={MAX_HEARTBEAT_MS}")
         plain = measure.run(watchers, options.seconds)
         before = measure.cost().rss
         stalled = sum(answer["stalled"] for answer in watchers.tell("stall", share=options.stalled))
