@@ -123,8 +123,8 @@ def slow(place: Place, options: Options) -> Result:
     """As `fanout`, but then a share of the dashboards reads nothing for the whole time, and then again. The
     latency is that of the others meanwhile."""
     with _watchers(place, options) as watchers, _Measure(place) as measure:
-        # Who reads nothing answers no ping: without this, where the kernel holds a minute of a small feed, they
-        # would be closed as silent, which is another thing than slow.
+        # Who reads nothing answers no ping: where the kernel holds a minute of a small feed, they would be
+        # closed as silent, which is another thing than slow.
         watchers.connect(per_s=options.ramp_per_s, query=f"&heartbeatMs={MAX_HEARTBEAT_MS}")
         plain = measure.run(watchers, options.seconds)
         before = measure.cost().rss
