@@ -54,6 +54,13 @@ class Sample:
     requests: int
     sessions: int
 
+    @property
+    def work(self) -> tuple[int, int, int]:
+        """What changes while something is still being ended. (The socket of the request for these figures
+        may or may not be counted among the descriptors.)
+        """
+        return self.tasks, self.sessions, self.channels
+
     def above(self, other: Sample) -> dict[str, tuple[int, int]]:
         """The counts of which there are more than in the other, with both."""
         names = [field.name for field in fields(self) if field.name not in {"at_s", "rss"}]
@@ -119,7 +126,7 @@ class House:
                 break
             await anyio.sleep(_POLL_S)
             sample = await self.sample()
-            same = 0 if sample.above(last) or last.above(sample) else same + 1
+            same = same + 1 if sample.work == last.work else 0
             last = sample
         return last
 
