@@ -122,7 +122,7 @@ class Worker:
         }
 
     async def _put(self, config: Json, source_id: str) -> Json:
-        at_once = anyio.CapacityLimiter(16)
+        at_once = anyio.CapacityLimiter(64)
 
         async def put(client: Client) -> None:
             own = dict(config)
