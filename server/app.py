@@ -81,7 +81,7 @@ async def open_app(
         manager = await stack.enter_async_context(SessionManager.open(sessions))
         if ground.enhancer is not None:
             ground.enhancer.bind(manager)
-        condition, watch = Condition(), LoopWatch(settings.observing.loop_blocked_ms / 1000)
+        condition, watch = Condition(), LoopWatch(options.loop_blocked_s(settings))
         gateway = await _open_gateway(stack, ground, sessions, manager, condition, watch, siblings)
         ground.group.start_soon(watch.run)
         ground.group.start_soon(condition.follow, gateway, manager, ground.clock)

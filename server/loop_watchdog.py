@@ -17,6 +17,7 @@ from time import monotonic, process_time
 from typing import Final
 
 import anyio
+import anyio.to_thread
 import structlog
 
 __all__ = ["Lateness", "LoopBlocks", "LoopWatchdog"]
@@ -71,7 +72,8 @@ class LoopWatchdog:
                 self._mark_s = monotonic()
         finally:
             self._over.set()
-            thread.join(_JOIN_S)
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(thread.join, _JOIN_S)
 
     def statistics(self) -> LoopBlocks:
         """What was seen so far."""

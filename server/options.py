@@ -33,6 +33,7 @@ __all__ = [
     "jwks_options",
     "listeners",
     "load_certificate",
+    "loop_blocked_s",
     "push_options",
     "release",
     "session_options",
@@ -43,6 +44,8 @@ __all__ = [
 ]
 
 _DRAIN_DELAY_S = 5.0
+# Looking more often than that would cost more than what it finds.
+_LEAST_BLOCKED_MS = 20
 
 
 class CertificateUnusable(CannotStart):
@@ -209,6 +212,12 @@ def listeners(settings: Settings, tls: ssl.SSLContext | None) -> tuple[Listener,
         host=host.strip("[]"), port=int(port), kind=ListenerKind.OPS, reuse_port=listening.workers > 1
     )
     return (everybody, ops)
+
+
+def loop_blocked_s(settings: Settings) -> float:
+    """For how long the event loop may stand still unnoticed; 0: for ever."""
+    blocked_ms = settings.observing.loop_blocked_ms
+    return max(_LEAST_BLOCKED_MS, blocked_ms) / 1000 if blocked_ms else 0.0
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:

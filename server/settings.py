@@ -296,7 +296,8 @@ class Observing(Group):
     )
     loop_blocked_ms: int = _setting(
         250,
-        "Where the event loop stands still for longer, the log says where, with its stack. 0: off",
+        "Where the event loop stands still for longer, the log says where, with its stack. 0: off; less than "
+        "20 counts as 20, since looking costs, too",
         unit="ms",
         ge=0,
         le=60_000,

@@ -82,8 +82,9 @@ class Cluster:
 
     @property
     def running(self) -> bool:
-        """Whether its main process is there. It may still be starting, or recovering."""
-        pid, _ = self._recorded()
+        """Whether its main process is there. It may still be starting, or recovering. Raises OSError where
+        that can't be seen at the moment."""
+        pid, _ = self._read_pid_file()
         return pid is not None and _works_in(pid, self._directory)
 
     def stop(self) -> None:
@@ -122,13 +123,17 @@ class Cluster:
 
     def _recorded(self) -> tuple[int | None, Path]:
         """Process and socket directory of the last server of this cluster, running or not."""
+        pid, sockets = self._read_pid_file()
+        return pid, sockets or self._socket_directory()
+
+    def _read_pid_file(self) -> tuple[int | None, Path | None]:
         try:
             lines = (self._directory / "postmaster.pid").read_text().splitlines()
             pid = int(lines[0])
         except (FileNotFoundError, IndexError, ValueError):
-            return None, self._socket_directory()
+            return None, None
         # Line 5, once it has got that far (PostgreSQL, src/include/utils/pidfile.h).
-        return pid, Path(lines[4]) if len(lines) > 4 and lines[4] else self._socket_directory()
+        return pid, Path(lines[4]) if len(lines) > 4 and lines[4] else None
 
     def _ready(self, sockets: Path) -> bool:
         try:
@@ -214,16 +219,31 @@ def _make_private(directory: Path, account: Account | None) -> None:
 
 
 def _works_in(pid: int, cluster: Path) -> bool:
-    """Whether this process is a server of that cluster, and not one that came by its number later."""
+    """Whether this process is a server of that cluster, and not one that came by its number later.
+
+    Raises OSError where that can't be seen, which is no sign that it has gone: whoever took it for one would
+    start a second server over the same files.
+    """
     if sys.platform == "linux":
+        process = Path(f"/proc/{pid}")
         try:
             # A postmaster and all its children work in the cluster's directory.
-            return Path(f"/proc/{pid}/cwd").readlink() == cluster
-        except OSError:
+            return (process / "cwd").readlink() == cluster
+        except (FileNotFoundError, ProcessLookupError):
             return False
+        except PermissionError:
+            # Of another account, and we may not look (a container without CAP_SYS_PTRACE): go by its name.
+            return _name_of(process).startswith("postgres")
     command = ["/bin/ps", "-p", str(pid), "-o", "comm="]
     listed = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 -- a number
     return b"postgres" in listed.stdout
+
+
+def _name_of(process: Path) -> str:
+    try:
+        return (process / "comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _is_alive(pid: int) -> bool:

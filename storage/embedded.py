@@ -41,7 +41,7 @@ __all__ = ["SHARED_DIR", "EmbeddedPostgres"]
 
 SHARED_DIR: Final = Path("/var/lib/freya-push")
 _POLL_S: Final = 0.05
-_LOOK_S: Final = 0.5
+LOOK_S: Final = 0.5  # how often a main process that has died is looked for
 
 
 class EmbeddedPostgres:
@@ -85,8 +85,8 @@ class EmbeddedPostgres:
         """
         restarts = Restarts()
         while True:
-            await anyio.sleep(_LOOK_S)
-            if await to_thread.run_sync(self._runs):
+            await anyio.sleep(LOOK_S)
+            if not await to_thread.run_sync(self._has_died):
                 continue
             tell(Incident("gone", restarts.attempts))
             await anyio.sleep(restarts.went(anyio.current_time()))
@@ -98,8 +98,13 @@ class EmbeddedPostgres:
                 restarts.came_back(anyio.current_time())
                 tell(Incident("back", restarts.attempts))
 
-    def _runs(self) -> bool:
-        return self._cluster is not None and self._cluster.running
+    def _has_died(self) -> bool:
+        assert self._cluster is not None, "it has not been started yet"
+        try:
+            return not self._cluster.running
+        except OSError:
+            # Not to be seen now, for want of file descriptors say: that is for the next look.
+            return False
 
     def _restart(self) -> None:
         # The address stays: it follows from the directory.

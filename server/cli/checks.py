@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 from server.keys import KeysUnusable, credential_ring, token_keys
+from server.open_files import most_open_files
 from server.options import CertificateUnusable, tls_context
 from server.settings import Settings
 from server.stores import database_address
@@ -79,9 +79,9 @@ def _keys(settings: Settings) -> Iterator[Finding]:
 
 
 def _limits(settings: Settings) -> Iterator[Finding]:
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = most_open_files()
     wanted = settings.connections.max_connections + _OWN_FILES
-    if allowed == resource.RLIM_INFINITY or allowed >= wanted:
+    if allowed >= wanted:
         yield Finding("ok", "open files", f"{allowed:,} allowed, {wanted:,} needed at most")
     else:
         yield Finding(

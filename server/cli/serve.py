@@ -38,8 +38,10 @@ def serve(
     """Run the server until SIGTERM or Ctrl-C, which it answers by sending its clients away in order."""
     from server.cli.running import run_async
     from server.log import set_up
+    from server.open_files import allow_open_files
     from server.settings import Settings
 
+    allow_open_files()
     settings = Settings.load(host=host, port=port, data_dir=data_dir, workers=workers)
     observing = settings.observing
     set_up(observing.log_level, observing.log_format, salt=observing.log_salt.get_secret_value())

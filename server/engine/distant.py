@@ -22,10 +22,11 @@ _FEW: Final = 100
 class DistantCall:
     """One of them: a `Timer`."""
 
-    __slots__ = ("_calls", "fn")
+    __slots__ = ("calls", "fn")
 
     def __init__(self, calls: DistantCalls, fn: Callable[[], object]) -> None:
-        self._calls = calls
+        self.calls: DistantCalls | None = calls
+        """None once its time has come: it is about to be made, and can still be taken back."""
         self.fn: Callable[[], object] | None = fn
         """None once it has been made or taken back."""
 
@@ -33,7 +34,14 @@ class DistantCall:
         """See Timer."""
         if self.fn is not None:
             self.fn = None
-            self._calls.forget_one()
+            if self.calls is not None:
+                self.calls.forget_one()
+
+    def make(self) -> None:
+        """Makes the call, unless it was taken back."""
+        fn, self.fn = self.fn, None
+        if fn is not None:
+            fn()
 
 
 class DistantCalls:
@@ -83,11 +91,11 @@ class DistantCalls:
         left = _AT_ONCE
         while self._heap and self._heap[0][0] <= now and left:
             _, _, call = heapq.heappop(self._heap)
-            fn, call.fn = call.fn, None
-            if fn is None:
+            call.calls = None
+            if call.fn is None:
                 self._cancelled -= 1
             else:
                 left -= 1
-                self._loop.call_soon(fn)  # so that one that raises hurts no other
+                self._loop.call_soon(call.make)  # so that one that raises hurts no other
         if self._heap:
             self._arm()

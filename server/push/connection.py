@@ -231,6 +231,8 @@ class Connection(Wire):
         for sub in self.subs:
             if sub.cohort is not None and self.transport.get_write_buffer_size():
                 sub.fanout.part(sub)
+                # Its cohort may be about to be told of a change, and will be without it.
+                self.hub.tick.write(self)
 
     def write_change(self, frame: bytes, now: float) -> None:
         """Writes a feed change, and nothing beside it."""

@@ -26,6 +26,8 @@ __all__ = ["Fanout"]
 
 # Cohorts are bounded by what is written in one turn of the loop, so that the turn is not much longer.
 _COHORTS_A_TURN: Final = 4
+# More that are less than half full are worth being put together. (Of sixteen forms, mostly one is in use.)
+_MOST_SMALL: Final = 16
 
 
 class Fanout:
@@ -192,7 +194,11 @@ class Fanout:
         return snapshot_of(self.session, context=bool(sub.form & Form.CONTEXT))
 
     def _push_some(self, now: float) -> bool:
-        self._changes.look()
+        try:
+            self._changes.look()
+        except Exception:
+            self._todo, self._again = [], False  # as long as it is so, there is nothing to tell anybody
+            raise
         room = self._hub.options.pushes_at_once
         todo = self._todo
         while todo and room > 0:
@@ -201,6 +207,7 @@ class Fanout:
         if not todo:
             if not self._again:
                 self._changes.forget()
+                self._gather()
                 return True
             self._again = False
             self._todo = [*self._loose, *self._cohorts]
@@ -208,7 +215,12 @@ class Fanout:
 
     def _push_all(self, cohort: Cohort, now: float) -> int:
         """The hot path: to how many."""
-        change = self._changes.change(cohort.position, cohort.form)
+        try:
+            change = self._changes.change(cohort.position, cohort.form)
+        except Exception:
+            for sub in tuple(cohort):
+                sub.connection.give_up()
+            raise
         if change.frame is None:
             cohort.position = change.position
             return 0
@@ -224,7 +236,11 @@ class Fanout:
             if connection.can_push:
                 self._hub.tick.write(connection)
             return 1
-        change = self._changes.change(sub.position, sub.form)
+        try:
+            change = self._changes.change(sub.position, sub.form)
+        except Exception:
+            connection.give_up()
+            raise
         sub.position = change.position
         if change.frame is not None:
             connection.write_change(change.frame, now)
@@ -233,6 +249,19 @@ class Fanout:
             self.join(sub)
         return 1
 
+    def _gather(self) -> None:
+        """Members of many small cohorts, which slow sockets leave behind, are let go: they come together in
+        few with the next change."""
+        small = [cohort for cohort in self._cohorts if 2 * len(cohort) < self._most]
+        if len(small) > _MOST_SMALL:
+            for sub in [sub for cohort in small for sub in cohort]:
+                self.part(sub)
+
+    @property
+    def _most(self) -> int:
+        """So many members has a cohort."""
+        return max(1, self._hub.options.pushes_at_once // _COHORTS_A_TURN)
+
     def _is_ours(self, sub: Subscription) -> bool:
         return sub.cohort is not None or sub in self._loose
 
@@ -240,9 +269,8 @@ class Fanout:
         position, current = sub.position, self.session.history.current
         if position is None:
             return None
-        most = max(1, self._hub.options.pushes_at_once // _COHORTS_A_TURN)
         for cohort in self._cohorts:
-            if cohort.form == sub.form and len(cohort) < most and cohort.holds(position):
+            if cohort.form == sub.form and len(cohort) < self._most and cohort.holds(position):
                 return cohort
         # A new one only at the present, where soon all others stand, too: one that is behind, or that knows
         # the state by a name of its own, is brought there first.

@@ -47,13 +47,13 @@ class Subscription:
     """Lives as long as its connection follows the feed. All decisions about it are the fanout's."""
 
     __slots__ = (
+        "_form",
         "_position",
         "acked",
         "cohort",
         "connection",
         "due_at",
         "fanout",
-        "form",
         "hello",
         "interval_s",
         "listens",
@@ -66,7 +66,7 @@ class Subscription:
     def __init__(self, connection: Connection, fanout: Fanout, form: int, interval_s: float) -> None:
         self.connection = connection
         self.fanout = fanout
-        self.form = form
+        self._form = form
         self.interval_s = interval_s
         self._position: Position | None = None
         self.cohort: Cohort | None = None
@@ -91,6 +91,16 @@ class Subscription:
     def feed(self) -> UserId:
         """The feed it follows."""
         return self.fanout.feed
+
+    @property
+    def form(self) -> int:
+        """How it wants its changes; see `Form`."""
+        return self._form
+
+    @form.setter
+    def form(self, form: int) -> None:
+        assert self.cohort is None, "all of a cohort want the same"
+        self._form = form
 
     @property
     def position(self) -> Position | None:

@@ -34,7 +34,7 @@ class Revised(Protocol):
         ...
 
     def flush_rest(self, now: float) -> bool:
-        """Goes on after a False."""
+        """Goes on after a False, and after what was raised: with those who come next, if there are any."""
         ...
 
 
@@ -116,3 +116,4 @@ class Tick:
                 self._rest[feed] = None
         except Exception:  # one feed's bug must not keep all the others from their sockets
             _log.exception("push_failed", error_id=uuid4().hex)
+            self._rest[feed] = None  # nor the others of its own from theirs

@@ -407,6 +407,8 @@ class UserSession:
 
     def _end_dismissals(self) -> None:
         self._dismissals_end = None
+        if self.closed:
+            return
         self.derive_now(Cause(None, "timer"))
         self._await_dismissals_end()
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Final, TypeVar, cast
 
 import anyio.to_process
@@ -32,6 +32,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 _AT_ONCE: Final = 2
 _TIMEOUT_S: Final = 20.0
+_FOUND_DEAD_S: Final = 0.2
 _LONG_BYTES: Final = 512 * 1024
 
 
@@ -80,8 +81,12 @@ class Workers:
     async def _answered(self, call: Callable[..., T], *args: object) -> T:
         """As `run_sync`, but for a process that had ended while it waited for work: then by another."""
         for _ in range(int(self._processes.total_tokens)):
-            with suppress(BrokenWorkerProcess):
+            began = monotonic()
+            try:
                 return await self._once(call, *args)
+            except BrokenWorkerProcess:
+                if monotonic() - began > _FOUND_DEAD_S:
+                    raise  # it was alive when it got this work
         return await self._once(call, *args)
 
     async def _once(self, call: Callable[..., T], *args: object) -> T:

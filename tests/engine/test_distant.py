@@ -91,3 +91,21 @@ async def test_the_clock_keeps_near_calls_and_far_ones_alike() -> None:
     far.cancel()
     far.cancel()
     assert not made
+
+
+async def test_one_that_is_taken_back_by_another_of_the_same_moment_is_not_made(calls: DistantCalls) -> None:
+    made: list[str] = []
+    done = anyio.Event()
+    at = monotonic() + 0.01
+
+    def first() -> None:
+        made.append("first")
+        second.cancel()
+
+    calls.add(at, first)
+    second = calls.add(at, partial(made.append, "second"))
+    calls.add(at + 0.01, done.set)
+    with anyio.fail_after(20):
+        await done.wait()
+    assert made == ["first"]
+    assert len(calls) == 0

@@ -13,11 +13,14 @@ from dataclasses import replace
 import anyio
 import pytest
 
+from protocol.ids import UserId
 from server.build_native import NoCompiler, build
 from server.push import PushOptions
+from server.push.cohort import Cohort
 from server.push.connection import Connection
+from server.push.frames import PING_FRAME
 from server.push.native import SendAll, load
-from server.push.subscription import Subscription
+from server.push.subscription import Form, Position, Subscription
 from tests.push.conftest import ALICE, Server, World
 from tests.push.peers import Follower, Peer, open_peer, open_raw
 from tests.push.test_conflation import LONG, RawFollower, fill
@@ -65,6 +68,11 @@ async def watching(server: Server, queries: Sequence[str]) -> AsyncGenerator[lis
 def subscriptions(server: Server) -> list[Subscription]:
     """In the order in which they came."""
     return [sub for connection in connections(server) for sub in connection.subs]
+
+
+def among_others(sub: Subscription) -> Cohort | None:
+    """Its cohort, asked anew: it changes behind the test's back."""
+    return sub.cohort
 
 
 def connections(server: Server) -> list[Connection]:
@@ -282,3 +290,88 @@ async def test_long_changes_over_several_turns_reach_everybody(
             for feed in feeds:
                 while feed.texts() != [f"{number} and at once {LONG}"]:
                     await feed.step()
+
+
+async def test_one_that_leaves_while_a_change_goes_round_gets_it_all_the_same(world: World) -> None:
+    """A ping that does not fit into the socket makes it leave; nothing else tells that it was left out."""
+    server = await world.start(options=replace(TIGHT, pushes_at_once=4))
+    async with AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(open_raw(server.address, server.token())) for _ in range(8)]
+        feeds = [RawFollower(peer) for peer in peers]
+        for feed in feeds:
+            await feed.step()
+        server.board.show(ALICE, a="first")
+        await until_together(server, 8)
+        for peer in peers:
+            peer.stall()
+        left: list[Connection] = []
+
+        def ping_the_others() -> None:
+            for connection in connections(server):
+                cursor = connection.subs[0].cursor
+                while connection.subs[0].cohort is not None and cursor == before:
+                    connection.write_now(PING_FRAME * 2000)
+                    if among_others(connection.subs[0]) is None:
+                        left.append(connection)
+
+        [before] = {sub.cursor for sub in subscriptions(server)}
+        server.board.show(ALICE, a="second")
+        # The first turn of the round has been marked, this comes behind it, the next turn behind this.
+        asyncio.get_running_loop().call_soon(ping_the_others)
+        await anyio.lowlevel.checkpoint()
+        assert left
+        assert all(connection.writable for connection in left)
+        for feed in feeds:
+            while feed.texts() != ["second"]:
+                await feed.step()
+
+
+async def test_a_new_token_that_reaches_less_changes_what_a_member_is_sent(world: World) -> None:
+    server = await world.start(options=SMALL)
+    async with (
+        open_peer(server.address, server.token()),
+        open_peer(
+            server.address, server.token("bob", WATCH, "feed:context"), query="?own=0&context=1"
+        ) as watcher,
+    ):
+        await watcher.call("feed.subscribe", {"feeds": [{"feed": ALICE}]})
+        feed = Follower(watcher, ALICE)
+        await feed.step()
+        [connection] = server.gateway.registry.of(UserId("bob"))
+        [sub] = connection.subs
+        server.board.show(ALICE, a="first")
+        with anyio.fail_after(20):
+            while (cohort := among_others(sub)) is None:
+                await anyio.lowlevel.checkpoint()
+        assert cohort.form & Form.CONTEXT
+        # Without an id: no answer makes it leave its cohort.
+        await watcher.send("connection.renew", {"token": server.token("bob", WATCH)})
+        with anyio.fail_after(20):
+            while sub.form & Form.CONTEXT:
+                await anyio.lowlevel.checkpoint()
+        server.board.show(ALICE, a="second")
+        while feed.texts() != ["second"]:
+            await feed.step()
+        with anyio.fail_after(20):
+            while (cohort := among_others(sub)) is None:
+                await anyio.lowlevel.checkpoint()
+        assert not cohort.form & Form.CONTEXT
+
+
+async def test_many_small_cohorts_come_together_again(world: World) -> None:
+    server = await world.start(options=PushOptions(cohorts_from=1, pushes_at_once=400))
+    async with watching(server, [""] * 20) as feeds:
+        await show(server, feeds, "first")
+        await until_together(server, 20)
+        subs = subscriptions(server)
+        [fanout] = {sub.fanout for sub in subs}
+        current = fanout.session.history.current
+        for sub in subs:
+            # As a slow round leaves them behind: each where it stands, on its own.
+            fanout.part(sub)
+            sub.position = Position(current.number, current.cursor)
+            fanout.join(sub)
+        await show(server, feeds, "second")
+        await show(server, feeds, "third")
+        await until_together(server, 20)
+        assert len({id(sub.cohort) for sub in subs}) == 1

@@ -189,6 +189,31 @@ async def test_kept_running_it_is_started_again_on_the_same_address_with_what_wa
         group.cancel_scope.cancel()
 
 
+async def test_what_cannot_be_looked_at_is_not_taken_for_dead(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process short of file descriptors sees nothing, and must not start a second server over the files."""
+    monkeypatch.setattr(embedded, "LOOK_S", 0.05)
+    told: list[Incident] = []
+    postgres = private(place / "data", place)
+    async with postgres as dsn, anyio.create_task_group() as group:
+        record = place / "data" / "pg" / "postmaster.pid"
+        content = record.read_bytes()
+        pid = postmaster(place / "data")
+        record.rename(place / "record")
+        record.mkdir()  # cannot be read, and is no absence either
+        group.start_soon(postgres.keep_running, told.append)
+        await anyio.sleep(0.5)
+        assert told == []
+        record.rmdir()
+        (place / "record").rename(record)
+        assert record.read_bytes() == content
+        os.kill(pid or 0, signal.SIGKILL)
+        await until(lambda: [each.what for each in told] == ["gone", "back"])
+        assert await value_without_schema(dsn) == 1
+        group.cancel_scope.cancel()
+
+
 async def test_one_that_cannot_be_started_is_tried_again_until_it_can(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

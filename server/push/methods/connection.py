@@ -86,11 +86,13 @@ class _Connection:
         connection.bearer = Bearer(claims, leeway_s=hub.leeway_s, now=now, fraction=hub.draw())
         for sub in connection.subs:
             if may_watch(claims, sub.feed):
+                sub.fanout.part(sub)
                 sub.form = feeds.form(connection, sub.feed)
             else:
                 connection.unfollow(sub)
                 params = {"feed": sub.feed, "reason": "scope"}
                 connection.notify("feed.closed", params, kind=f"feed.closed {sub.feed}")
+        connection.changed()
         if ADMIN not in claims.scopes:
             connection.life.stats_at = None
         hub.sweeper.watch(connection, hub.clock.monotonic())
