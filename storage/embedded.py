@@ -41,7 +41,7 @@ __all__ = ["SHARED_DIR", "EmbeddedPostgres"]
 
 SHARED_DIR: Final = Path("/var/lib/freya-push")
 _POLL_S: Final = 0.05
-LOOK_S: Final = 0.5  # how often a main process that has died is looked for
+_LOOK_S: Final = 0.5  # how often a main process that has died is looked for
 
 
 class EmbeddedPostgres:
@@ -85,7 +85,7 @@ class EmbeddedPostgres:
         """
         restarts = Restarts()
         while True:
-            await anyio.sleep(LOOK_S)
+            await anyio.sleep(_LOOK_S)
             if not await to_thread.run_sync(self._has_died):
                 continue
             tell(Incident("gone", restarts.attempts))

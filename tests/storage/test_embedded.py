@@ -193,7 +193,7 @@ async def test_what_cannot_be_looked_at_is_not_taken_for_dead(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process short of file descriptors sees nothing, and must not start a second server over the files."""
-    monkeypatch.setattr(embedded, "LOOK_S", 0.05)
+    monkeypatch.setattr(embedded, "_LOOK_S", 0.05)
     told: list[Incident] = []
     postgres = private(place / "data", place)
     async with postgres as dsn, anyio.create_task_group() as group:
