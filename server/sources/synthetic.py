@@ -42,6 +42,7 @@ SYNTHETIC_ID: Final = SourceId("freya.synthetic")
 _SPREAD: Final = 0.6180339887498949
 # Sources that tick before the loop gets its turn; each costs some 30 us with all that follows.
 _AT_ONCE: Final = 100
+_PAUSE_S: Final = 0.002
 _LETTERS: Final = "the quick brown fox jumps over the lazy dog and runs along the river bank at night " * 400
 
 
@@ -140,7 +141,8 @@ class SyntheticSource(FeedSource):
 
 
 class Metronome:
-    """One timer for all sources of a process."""
+    """One timer for all sources of a process. It rings at most every `_PAUSE_S`, so that thousands of ticks a
+    second are not as many turns of the event loop; a tick may be late by that."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -148,6 +150,7 @@ class Metronome:
         self._order = count()
         self._timer: Timer | None = None
         self._timer_at = math.inf
+        self._not_before = 0.0
 
     def watch(self, source: SyntheticSource, at: float) -> None:
         """Calls the source's `tick` at that moment (Unix seconds), and whenever it asks for it then, until it
@@ -162,17 +165,21 @@ class Metronome:
             self._timer.cancel()
 
     def _arm(self) -> None:
-        if not self._waiting or self._waiting[0][0] >= self._timer_at:
+        if not self._waiting:
+            return
+        at = max(self._waiting[0][0], self._not_before)
+        if at >= self._timer_at:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_at = self._waiting[0][0]
+        self._timer_at = at
         delay_s = self._timer_at - self._clock.now().timestamp()
         self._timer = self._clock.call_later(max(0.0, delay_s), self._ring)
 
     def _ring(self) -> None:
         self._timer, self._timer_at = None, math.inf
         now = self._clock.now().timestamp()
+        self._not_before = now + _PAUSE_S
         left = _AT_ONCE
         while self._waiting and self._waiting[0][0] <= now and left:
             left -= 1

@@ -36,7 +36,7 @@ _AXES: Final = (
         "users",
         _USUAL,
         lambda usual, n: replace(usual, connections=n),
-        (100, 300, 1000, 3000),
+        (100, 300, 1000, 2000),
     ),
     _Axis(
         "sockets",

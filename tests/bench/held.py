@@ -64,7 +64,7 @@ def age(table: Table, size: Size) -> None:
     """Age of state at the client, by updates a second, until the 99th percentile passes 50 ms: the knee."""
     count = size.of(5000)
     knee = 0.0
-    for rate in (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0):
+    for rate in (0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0):
         with own_server() as ours:
             options = Options(connections=count, rate_per_s=rate, seconds=size.s(15))
             figures = SCENARIOS["steady"](ours, options).figures
