@@ -28,6 +28,8 @@ _QUIET_S: Final = 10.0
 """Between two lines: who blocks the loop once does it a thousand times."""
 _FRAMES: Final = 40
 _JOIN_S: Final = 1.0
+# Where a thread is that waits for events: in uvloop's own code, which has no frame, or in a selector.
+_RESTING: Final = frozenset({"asyncio.runners", "selectors"})
 
 _log = structlog.get_logger(__name__)
 
@@ -87,6 +89,8 @@ class LoopWatchdog:
         while not self._over.wait(self._every_s):
             now_s = monotonic()
             late_s = lateness.look(now_s, process_time(), self._mark_s)
+            if late_s > 0 and _rests(ident):
+                continue  # it has nothing to do but to leave its mark: the machine has no time for it
             is_another = lateness.mark_s != began_s
             if told and (late_s == 0 or is_another):
                 _log.warning("loop_goes_on", blocked_ms=round(lasted_s * 1000))
@@ -141,6 +145,12 @@ class Lateness:
         self.mark_s = max(mark_s, self._since_s)
         late_s = now_s - self.mark_s - self._every_s
         return late_s if late_s >= self._blocked_s else 0.0
+
+
+def _rests(ident: int) -> bool:
+    """Whether that thread is in nobody's code but the event loop's own."""
+    frame = sys._current_frames().get(ident)  # pyright: ignore[reportPrivateUsage] -- documented; there is no other
+    return frame is not None and frame.f_globals.get("__name__") in _RESTING
 
 
 def _task(loop: asyncio.AbstractEventLoop) -> str | None:

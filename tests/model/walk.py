@@ -58,7 +58,6 @@ class Walk:
         self._clients: list[Client] = []
         self._names: dict[int, str] = {}
         self._text = 0
-        self._publishers = {user: server.token("backend", "item:publish") for user in USERS}
         self._recorded: dict[str, UserSession] = {}
 
     async def step(self) -> None:
@@ -244,7 +243,8 @@ class Walk:
 
     async def _backend(self, method: str, **params: object) -> bool:
         publisher = Client(self.server.gateway, "backend", lambda _: None)
-        publisher.connect(self._publishers[USERS[0]], "own=0")
+        # A new token each time: long walks outlive one.
+        publisher.connect(self.server.token("backend", "item:publish"), "own=0")
         await self.clock.settle()
         answer = await publisher.answer(publisher.request(method, **params))
         publisher.transport.drop()
