@@ -8,6 +8,7 @@
 #   make soak    ten minutes of mixed load, memory and all else watched: ARGS="--minutes 2", ARGS="--churn"
 #   make browser Debian's Chromium, for the dashboard's tests (make test tries, too)
 #   make fuzz    rubbish against the readers and a live server, for two minutes: ARGS="--minutes 10 --seed 7"
+#   make siege   attacks of every kind, a bystander and the server's memory: ARGS="--seconds 20"
 #   make fmt     format, and fix what the linter can
 #   make load    the load driver: make load ARGS="fanout --connections 1000 --rate 10"
 #   make native  the fan-out's loop in C, where there is a compiler: optional, see docs/performance.md
@@ -86,6 +87,10 @@ bench: setup
 	$(BIN)/python -m tests.bench $(ARGS)
 
 # The tool has an environment of its own, so that it is none of the project's dependencies.
+.PHONY: siege
+siege: setup
+	$(BIN)/python -m tests.attack $(ARGS)
+
 .PHONY: audit
 audit: $(AUDIT)
 	$(AUDIT) --requirement requirements.lock --disable-pip --require-hashes --vulnerability-service osv \
