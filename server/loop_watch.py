@@ -29,7 +29,7 @@ _BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 # looked at again by itself. Sessions and items live long, and the circles that they are in are cut where
 # they end. A full collection would stand the loop still for as long as there are users (at 5,000 of them more
 # than half a second); `MemoryWatch` asks for one where the memory is needed.
-_THRESHOLDS = (5_000, 3, 1_000_000)
+_THRESHOLDS = (1_000, 2, 1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
