@@ -25,11 +25,12 @@ _EVERY_S = 0.5
 _RECENT = 120
 _BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
-# Every pause is bounded: the young are looked at 1,000 at a time, and twice; what has outlived that is not
-# looked at again by itself. Sessions and items live long, and the circles that they are in are cut where
-# they end. A full collection would stand the loop still for as long as there are users (at 5,000 of them more
-# than half a second); `MemoryWatch` asks for one where the memory is needed.
-_THRESHOLDS = (1_000, 2, 1_000_000)
+# The young are looked at 1,000 at a time, and twice: short pauses. Sessions and items live long, and the
+# circles that they are in are cut where they end. Everything is looked at only after ten thousand such
+# rounds, and by the interpreter's own rule only where what is new has become a quarter of it. That stands the
+# loop still for as long as there are users (at 5,000 of them more than half a second), and is there for the
+# circles of others' code. `MemoryWatch` asks for it earlier where the memory is needed.
+_THRESHOLDS = (1_000, 2, 10_000)
 
 
 @dataclass(frozen=True, slots=True)

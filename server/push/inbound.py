@@ -101,6 +101,14 @@ class FrameParser:
         self._opcode: Opcode | None = None
         self._parts = bytearray()
 
+    def __del__(self) -> None:
+        # The protocol and its running generator hold each other, as do it and the traceback of what it failed
+        # over; and with them a decompressor. Not to be left for a collector that comes by seldom.
+        parser = self._protocol.parser
+        if isinstance(parser, GeneratorType):
+            parser.close()
+        self._protocol.parser_exc = None
+
     @property
     def between_messages(self) -> bool:
         """Whether nothing incomplete is held: the parser may be dropped."""

@@ -16,6 +16,10 @@ __all__ = ["Inflow", "Receiver"]
 
 # The smallest frame is six bytes and costs about 10 us to parse: a slice takes a few milliseconds at most.
 _SLICE_BYTES: Final = 4096
+# And one after a slice full of tiny frames, which is nobody's way to talk, a millisecond: there may be many
+# who flood at once, and each has its slice in every turn of the loop.
+_SMALL_SLICE_BYTES: Final = 512
+_MANY_FRAMES: Final = 64
 
 
 class Receiver(Protocol):
@@ -58,13 +62,14 @@ class Receiver(Protocol):
 class Inflow:
     """Bytes and messages of one connection on their way in."""
 
-    __slots__ = ("_data", "_events", "_receiver", "_scheduled", "over", "parser", "since")
+    __slots__ = ("_data", "_events", "_receiver", "_scheduled", "_slice", "over", "parser", "since")
 
     def __init__(self, receiver: Receiver, *, deflate: bool, max_bytes: int, now: float) -> None:
         self._receiver = receiver
         self._events: deque[Event] = deque()
         self._data = b""
         self._scheduled = False
+        self._slice = _SLICE_BYTES
         self.parser = FrameParser(deflate=deflate, max_bytes=max_bytes)
         self.since = now
         """When the message that is coming in began, or the last one was complete."""
@@ -126,8 +131,9 @@ class Inflow:
         return not self.over
 
     def _parse_slice(self) -> None:
-        piece, self._data = self._data[:_SLICE_BYTES], self._data[_SLICE_BYTES:]
+        piece, self._data = self._data[: self._slice], self._data[self._slice :]
         events = self.parser.receive(piece)
+        self._slice = _SLICE_BYTES if len(events) < _MANY_FRAMES else _SMALL_SLICE_BYTES
         if not self._receiver.count_frames(len(events)):
             return
         self._events.extend(events)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 import zlib
 
 import pytest
@@ -180,3 +182,29 @@ def test_a_close_of_ours_waits_for_the_peers() -> None:
     assert not parser.peer_closed
     parser.receive(masked(b"\x11\x31", opcode=8))
     assert parser.peer_closed
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        masked(b"whole"),
+        masked(b"the first of two", fin=False),
+        masked(b"cut off")[:7],
+        masked(b"\xff" * 100, rsv1=True),
+        b"\xff\xff nonsense",
+        masked((1000).to_bytes(2), opcode=8),
+    ],
+    ids=["idle", "whole", "fragment", "cut off", "broken deflate", "nonsense", "closed"],
+)
+def test_a_parser_that_is_let_go_leaves_nothing_to_the_collector(data: bytes) -> None:
+    gc.disable()
+    try:
+        parser = FrameParser(deflate=True)
+        protocol = weakref.ref(parser._protocol)  # pyright: ignore[reportPrivateUsage] -- what must not stay
+        parser.receive(data)
+        parser.to_send()
+        del parser
+        assert protocol() is None
+    finally:
+        gc.enable()
