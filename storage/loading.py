@@ -25,7 +25,7 @@ from storage.reminders import ReminderRow, read_overrides
 from storage.source_configs import DefaultRow, SourceConfigRow, default_columns
 from storage.source_state import StateRow
 
-__all__ = ["MAX_BATCH", "Loader", "UserRows", "ensure_users", "load"]
+__all__ = ["MAX_BATCH", "Loader", "UserRows", "ensure_users", "load", "wake_users"]
 
 MAX_BATCH: Final = 250  # users of one query: more would make one user wait for the rows of too many others
 _GATHER_S: Final = 0.005
@@ -77,6 +77,18 @@ async def ensure_users(
     return await load(database, users)
 
 
+async def wake_users(
+    database: Database, users: Sequence[UserId], defaults: Sequence[DefaultRow]
+) -> dict[UserId, UserRows]:
+    """The same for users most of whom have been here before: whoever has their rows is not written to. Raises
+    as `ensure_users` does."""
+    loaded = await load(database, users)
+    new = [user for user, rows in loaded.items() if not rows.defaults_given]
+    if new:
+        loaded.update(await ensure_users(database, new, defaults))
+    return loaded
+
+
 class Loader:
     """Joins loads that are asked for within a few milliseconds into one query.
 
@@ -84,24 +96,13 @@ class Loader:
     that fails raises its error at everyone who waits for it. No answer is older than the question.
     """
 
-    def __init__(self, database: Database, tasks: TaskGroup, defaults: Sequence[DefaultRow] = ()) -> None:
-        self._database = database
-        self._defaults = tuple(defaults)
-        self._limit = anyio.CapacityLimiter(_MAX_RUNNING)
-        self._loads = _Gathering(lambda users: load(database, users), tasks, self._limit)
-        self._ensures = _Gathering(self._ensure, tasks, self._limit)
+    def __init__(self, database: Database, tasks: TaskGroup) -> None:
+        limit = anyio.CapacityLimiter(_MAX_RUNNING)
+        self._loads = _Gathering(lambda users: load(database, users), tasks, limit)
 
     async def load_one(self, user: UserId) -> UserRows:
         """What is stored of this user now. Creates nothing. Raises StorageUnavailable."""
         return await self._loads.one(user)
-
-    async def ensure_one(self, user: UserId) -> UserRows:
-        """The same for a user whose session begins: created and given the default rows if need be."""
-        rows = await self._loads.one(user)
-        return rows if rows.defaults_given else await self._ensures.one(user)
-
-    async def _ensure(self, users: Sequence[UserId]) -> dict[UserId, UserRows]:
-        return await ensure_users(self._database, users, self._defaults)
 
 
 class _Gathering:

@@ -6,6 +6,7 @@ Where the user's session is live, all of that is one step and one write: 101, we
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import count
 from typing import Final
 from uuid import uuid4
@@ -120,7 +121,7 @@ class Entrance:
             return
         connection.hold(upgrade.early)
         connection.write_now(upgrade.response)
-        self._tasks.start(self._attach, connection, since, name="attach")
+        self._feeds.prepare(connection.user, partial(self._prepared, connection, since))
 
     def _open(self, connection: Connection, before: bytes, early: bytes) -> None:
         if early:
@@ -138,17 +139,41 @@ class Entrance:
 
     # A session that is not live yet, or has to read its rows first
 
+    def _prepared(self, connection: Connection, since: str | None, found: UserSession | SessionError) -> None:
+        if connection.is_closed:
+            return
+        if isinstance(found, SessionError):
+            self._turn_away(connection, found)
+            return
+        session = self._feeds.warm(connection.user, since)
+        if session is None:  # it has ended meanwhile, or does not show yet what the client has seen
+            self._tasks.start(self._attach, connection, since, name="attach")
+            return
+        try:
+            self._feeds.follow(connection, session, since, connection.params.min_interval_s)
+            self._open(connection, b"", b"")
+        except Exception:  # nobody else may suffer from it
+            self._give_up(connection)
+
+    def _turn_away(self, connection: Connection, problem: SessionError) -> None:
+        if isinstance(problem, SessionsClosed):
+            connection.close(CloseCode.GOING_AWAY)
+        else:
+            retry_s = _RETRY_S * (0.5 + self._hub.draw())
+            connection.close(CloseCode.OVERLOAD, lifetime.retry_reason_s(retry_s))
+
+    def _give_up(self, connection: Connection) -> None:
+        """Call it only while handling what went wrong."""
+        _log.exception("attach_failed", error_id=uuid4().hex)
+        connection.close(CloseCode.INTERNAL)
+
     async def _attach(self, connection: Connection, since: str | None) -> None:
         try:
             await self._attach_within(connection, since)
-        except SessionsClosed:
-            connection.close(CloseCode.GOING_AWAY)
-        except SessionError:
-            retry_s = _RETRY_S * (0.5 + self._hub.draw())
-            connection.close(CloseCode.OVERLOAD, lifetime.retry_reason_s(retry_s))
+        except SessionError as problem:
+            self._turn_away(connection, problem)
         except Exception:  # the top of a task
-            _log.exception("attach_failed", error_id=uuid4().hex)
-            connection.close(CloseCode.INTERNAL)
+            self._give_up(connection)
 
     async def _attach_within(self, connection: Connection, since: str | None) -> None:
         while not connection.is_closed:

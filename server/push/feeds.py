@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from protocol.errors import FeedNotFound
 from protocol.feed import Cursor
@@ -13,7 +13,7 @@ from server.push.connection import Connection
 from server.push.fanout import Fanout
 from server.push.hub import Hub
 from server.push.subscription import Subscription, form_of
-from server.session.errors import NoSuchUser, SessionRemoved
+from server.session.errors import NoSuchUser, SessionError, SessionRemoved
 from server.session.manager import SessionManager
 from server.session.user_session import UserSession
 
@@ -55,6 +55,10 @@ class Feeds:
             if not session.closed:
                 return session
         raise SessionRemoved
+
+    def prepare(self, feed: UserId, then: Callable[[UserSession | SessionError], None]) -> None:
+        """Has the session made, without waiting: see `SessionManager.prepare`."""
+        self._manager.prepare(feed, then)
 
     def warm(self, feed: UserId, since: str | None) -> UserSession | None:
         """The live session where `session` and `is_waiting_wise` would wait for nothing."""

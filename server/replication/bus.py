@@ -6,7 +6,7 @@ their sessions with the store in any case, every few seconds. It only makes them
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -71,9 +71,9 @@ class Bus(Protocol):
         """Stops them, soon. Idempotent; a hint under way may still arrive."""
         ...
 
-    async def wait_watching(self, user: UserId) -> None:
-        """Returns once hints of a watched user come, or after a moment if that can't be known: whoever reads
-        rows after this hears of what is written later."""
+    async def wait_watching(self, users: Iterable[UserId]) -> None:
+        """Returns once hints of these watched users come, or after a moment if that can't be known: whoever
+        reads rows after this hears of what is written later."""
         ...
 
     def tell(self, word: bytes, to: ReplicaId | None = None) -> None:

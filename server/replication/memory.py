@@ -7,7 +7,7 @@ break, since whoever follows a bus must know that hints were missed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import anyio
 from anyio import TASK_STATUS_IGNORED
@@ -75,8 +75,8 @@ class MemoryBus:
     def unwatch(self, user: UserId) -> None:
         self._watched.discard(user)
 
-    async def wait_watching(self, user: UserId) -> None:
-        """Here a user is watched at once."""
+    async def wait_watching(self, users: Iterable[UserId]) -> None:
+        """Here users are watched at once."""
 
     def tell(self, word: bytes, to: ReplicaId | None = None) -> None:
         if self._away or len(word) > MAX_WORD_BYTES:

@@ -7,7 +7,7 @@ lives), and calls itself broken when they don't. Breaks cost speed, not truth: s
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -111,12 +111,11 @@ class RedisBus:
         self._watched.discard(user)
         self._change(user)
 
-    async def wait_watching(self, user: UserId) -> None:
-        if not self._linked or user in self._watching or user not in self._watched:
-            return
-        confirmed = self._confirmed.setdefault(user, Event())
+    async def wait_watching(self, users: Iterable[UserId]) -> None:
         with move_on_after(self._options.watching_s):
-            await confirmed.wait()
+            for user in users:
+                if self._linked and user in self._watched and user not in self._watching:
+                    await self._confirmed.setdefault(user, Event()).wait()
 
     async def run(
         self,

@@ -5,8 +5,9 @@ Keeps the sessions, those in the making, and the idle ones in the order in which
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -16,7 +17,14 @@ from anyio.abc import TaskGroup
 from protocol.ids import UserId
 from server.engine.tasks import TaskScope
 from server.replication.bus import Bus
-from server.session.errors import SessionRemoved, SessionsClosed, SessionsFull, SessionUnavailable
+from server.session.creating import Creation, Creations
+from server.session.errors import (
+    SessionError,
+    SessionRemoved,
+    SessionsClosed,
+    SessionsFull,
+    SessionUnavailable,
+)
 from server.session.listeners import CloseReason
 from server.session.parts import SessionParts
 from server.session.user_session import UserSession
@@ -47,19 +55,6 @@ class DirectoryStatistics:
     """Sessions that ended early or were refused for want of room, by the name of the setting."""
 
 
-class _Creation:
-    """A session in the making, and everybody who waits for it."""
-
-    __slots__ = ("done", "problem", "removed", "session", "wanted")
-
-    def __init__(self) -> None:
-        self.done = Event()
-        self.session: UserSession | None = None
-        self.problem = "it could not be made"
-        self.removed = False
-        self.wanted = 0  # the latest write that was heard of meanwhile
-
-
 class SessionDirectory:
     """The sessions by user. Everything it starts runs in the task group it is given."""
 
@@ -69,26 +64,27 @@ class SessionDirectory:
         group: TaskGroup,
         bus: Bus,
         parts: SessionParts,
-        ensure: Callable[[UserId], Awaitable[UserRows]],
+        ensure: Callable[[Sequence[UserId]], Awaitable[Mapping[UserId, UserRows]]],
         read: Callable[[UserId], Awaitable[None]],
         save: Callable[[UserSession], Awaitable[None]],
     ) -> None:
-        """`ensure` reads the rows of a user, who gets the first ones if need be; `read` reads those of a live
+        """`ensure` reads the rows of users, who get the first ones if need be; `read` reads those of a live
         session again and applies them; `save` stores what a session shows."""
         self._group = group
         self._tasks = TaskScope(group)
         self._bus = bus
         self._parts = parts
-        self._ensure = ensure
         self._read = read
         self._save = save
         self._sessions: dict[UserId, UserSession] = {}
-        self._creations: dict[UserId, _Creation] = {}
+        self._creations = Creations(
+            tasks=self._tasks, bus=bus, ensure=ensure, make=self._open, given_up=self._unwatch
+        )
         self._idle: dict[UserId, UserSession] = {}  # the longest idle first
         self._ending: dict[UserId, Event] = {}
         self._closing_at_once = CapacityLimiter(_CLOSING_AT_ONCE)
         self._closed = False
-        self._created = self._failed = self._evicted = 0
+        self._evicted = 0
         self._limits = {"max_sessions": 0, "memory_high_mib": 0}
 
     def __iter__(self) -> Iterator[UserSession]:
@@ -104,19 +100,24 @@ class SessionDirectory:
     async def get_or_create(self, user: UserId) -> UserSession:
         """See `SessionManager.get_or_create`."""
         while True:
-            if self._closed:
-                raise SessionsClosed
-            live = self._sessions.get(user)
-            if live is not None:
-                return live
-            creation = self._creations.get(user) or self._begin(user)
-            await creation.done.wait()
-            if creation.removed:
-                raise SessionsClosed if self._closed else SessionRemoved
-            if creation.session is None:
-                raise SessionUnavailable(creation.problem)
-            if not creation.session.closed:
-                return creation.session
+            found = self._live_or_begun(user)
+            if isinstance(found, Creation):
+                await found.wait()
+                found = self._outcome(found)
+            if not found.closed:
+                return found
+
+    def prepare(self, user: UserId, then: Callable[[UserSession | SessionError], None]) -> None:
+        """See `SessionManager.prepare`."""
+        try:
+            found = self._live_or_begun(user)
+        except SessionError as problem:
+            then(problem)
+            return
+        if isinstance(found, Creation):
+            found.then(lambda creation: then(self._outcome_or_problem(creation)))
+        else:
+            then(found)
 
     def note(self, user: UserId, seq: int) -> None:
         """A write was heard of: a session that is being made must contain it before anybody gets it."""
@@ -132,9 +133,7 @@ class SessionDirectory:
 
     async def remove(self, user: UserId, reason: CloseReason) -> None:
         """See `SessionManager.remove`."""
-        creation = self._creations.pop(user, None)
-        if creation is not None:
-            creation.removed = True
+        self._creations.take_back(user)
         session = self._sessions.get(user)
         ended = self._ending.get(user) if session is None else self.end(session, reason)
         if ended is not None:
@@ -182,15 +181,16 @@ class SessionDirectory:
     def refuse(self) -> None:
         """From here on nobody gets a session; what is being made is given up."""
         self._closed = True
-        for creation in self._creations.values():
-            creation.removed = True
-        self._creations.clear()
+        self._creations.take_all_back()
 
     async def aclose(self) -> None:
         """Ends every session. Idempotent."""
         self.refuse()
-        for ended in [self.end(session, "shutdown", save=False) for session in self]:
-            await ended.wait()
+        sessions = tuple(self)
+        for start in range(0, len(sessions), _CLOSING_AT_ONCE):
+            together = sessions[start : start + _CLOSING_AT_ONCE]
+            for ended in [self.end(session, "shutdown", save=False) for session in together]:
+                await ended.wait()
         await self._tasks.aclose()
 
     def statistics(self) -> DirectoryStatistics:
@@ -199,21 +199,36 @@ class SessionDirectory:
             len(self._sessions),
             len(self._idle),
             len(self._creations),
-            self._created,
-            self._failed,
+            self._creations.created,
+            self._creations.failed,
             self._evicted,
             dict(self._limits),
         )
 
     # Making one
 
-    def _begin(self, user: UserId) -> _Creation:
-        self._make_room()
-        creation = self._creations[user] = _Creation()
-        # Before the rows are read: what is announced after the read is heard.
-        self._bus.watch(user)
-        self._tasks.start(self._create, user, creation, name="session.create")
-        return creation
+    def _live_or_begun(self, user: UserId) -> UserSession | Creation:
+        """Raises SessionsClosed and SessionsFull."""
+        if self._closed:
+            raise SessionsClosed
+        found = self._sessions.get(user) or self._creations.get(user)
+        if found is None:
+            self._make_room()
+            found = self._creations.begin(user)
+        return found
+
+    def _outcome(self, creation: Creation) -> UserSession:
+        if creation.removed:
+            raise SessionsClosed if self._closed else SessionRemoved
+        if creation.session is None:
+            raise SessionUnavailable(creation.problem)
+        return creation.session
+
+    def _outcome_or_problem(self, creation: Creation) -> UserSession | SessionError:
+        try:
+            return self._outcome(creation)
+        except SessionError as problem:
+            return problem
 
     def _make_room(self) -> None:
         maximum = self._parts.options.max_sessions
@@ -227,25 +242,8 @@ class SessionDirectory:
         self._evicted += 1
         self.end(longest, "removed")
 
-    async def _create(self, user: UserId, creation: _Creation) -> None:
-        try:
-            await self._bus.wait_watching(user)
-            rows = await self._ensure(user)
-            if not creation.removed:
-                creation.session = await self._open(user, rows, creation)
-                self._created += 1
-        except StorageUnavailable as problem:
-            creation.problem = "the store does not answer"
-            _log.warning("session_creation_failed", problem=problem.reason)
-        finally:
-            if self._creations.get(user) is creation:
-                del self._creations[user]
-            if creation.session is None:
-                self._failed += not creation.removed
-                self._unwatch(user)
-            creation.done.set()
-
-    async def _open(self, user: UserId, rows: UserRows, creation: _Creation) -> UserSession:
+    def _open(self, creation: Creation, rows: UserRows) -> Callable[[], Awaitable[None]] | None:
+        user = creation.user
         session = self._sessions[user] = UserSession(user, self._parts, TaskScope(self._group))
         self.idle_changed(session)
         try:
@@ -254,14 +252,20 @@ class SessionDirectory:
             # A bug of ours or of a plugin: nobody may find half a session.
             self.end(session, "removed", save=False)
             raise
+        if session.is_building or creation.wanted > session.seq:
+            return partial(self._settle, creation, session)
+        creation.session = session
+        return None
+
+    async def _settle(self, creation: Creation, session: UserSession) -> None:
         await session.built(self._parts.options.build_patience_s)
         if creation.wanted > session.seq:
             # Committed after our snapshot, announced before there was a session to hear it.
             try:
-                await self._read(user)
+                await self._read(session.user)
             except StorageUnavailable:
                 _log.warning("session_read_owed")
-        return session
+        creation.session = session
 
     # Ending one
 

@@ -8,7 +8,7 @@ nothing but the database. Who has a session at all is the directory's business.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Final, TypeVar
@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 import structlog
 from anyio import CancelScope, create_task_group
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 
 from protocol.ids import SourceId, UserId
 from server.engine.tasks import TaskScope
@@ -23,7 +24,7 @@ from server.replication.bus import Hint
 from server.session.builds import SourceBuilder
 from server.session.chores import Chore, LookChore
 from server.session.directory import SessionDirectory
-from server.session.errors import NoSuchUser, SessionUnavailable
+from server.session.errors import NoSuchUser, SessionError, SessionUnavailable
 from server.session.listeners import CloseReason
 from server.session.operator_rows import OperatorRows
 from server.session.parts import PreparedSources, SessionParts
@@ -36,14 +37,16 @@ from server.tracing import span
 from storage import action_results, inbox, source_state, users
 from storage.database import WriteTx
 from storage.errors import StorageUnavailable
-from storage.loading import Loader, UserRows, load
+from storage.loading import Loader, UserRows, load, wake_users
 
 __all__ = ["SessionManager"]
 
 T = TypeVar("T")
 
-# Sessions whose answers are encoded in one go: the loop must not stand still for all of them.
+# Sessions whose answers are stored by one statement, and so many of them encoded in one turn of the loop.
 _SAVED_AT_ONCE: Final = 100
+_ENCODED_AT_ONCE: Final = 10
+_TRIMMED_AT_ONCE: Final = 250
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -59,7 +62,7 @@ class SessionManager:
             database=setup.database, keys=setup.keys, registry=setup.registry, environment=setup.environment
         )
         self.builder = SourceBuilder(keys=setup.keys, services=setup.services(self))
-        loader = Loader(setup.database, group, setup.defaults)
+        loader = Loader(setup.database, group)
         self._group = group
         self._tasks = TaskScope(group)
         self._reader = RowReader(
@@ -71,7 +74,7 @@ class SessionManager:
             group=group,
             bus=setup.bus,
             parts=self.parts,
-            ensure=loader.ensure_one,
+            ensure=self._wake,
             read=self.reread,
             save=self._save_one,
         )
@@ -126,6 +129,11 @@ class SessionManager:
             if not known:
                 raise NoSuchUser
         return await self._directory.get_or_create(user)
+
+    def prepare(self, user: UserId, then: Callable[[UserSession | SessionError], None]) -> None:
+        """The same without waiting: calls `then` with the session, or with why there is none; at once where
+        that is known. It may have ended when `then` is told of it. `then` must not wait."""
+        self._directory.prepare(user, then)
 
     def live(self, user: UserId) -> UserSession | None:
         """The user's session, if there is one here."""
@@ -290,6 +298,9 @@ class SessionManager:
     def _idle_changed(self, session: UserSession) -> None:
         self._directory.idle_changed(session)
 
+    async def _wake(self, users: Sequence[UserId]) -> Mapping[UserId, UserRows]:
+        return await wake_users(self.setup.database, users, self.setup.defaults)
+
     async def _load_now(self, user: UserId) -> UserRows:
         return (await load(self.setup.database, [user]))[user]
 
@@ -332,18 +343,28 @@ class SessionManager:
         await self._save([session])
 
     async def _save(self, sessions: Sequence[UserSession]) -> bool:
-        unsaved = {session.user: session.unsaved() for session in sessions}
-        saved = await source_state.save_many(self.setup.database, {u: s for u, s in unsaved.items() if s})
-        if not saved:
-            for session in sessions:
-                session.forget_saved()
+        unsaved: dict[UserId, Mapping[SourceId, bytes]] = {}
+        saved = False
+        try:
+            for count, session in enumerate(sessions, 1):
+                if answers := session.unsaved():
+                    unsaved[session.user] = answers
+                if not count % _ENCODED_AT_ONCE:
+                    await checkpoint()
+            saved = await source_state.save_many(self.setup.database, unsaved)
+        finally:
+            if not saved:  # also when cancelled on the way
+                for session in sessions:
+                    session.forget_saved()
         return saved
 
     async def _sweep(self) -> None:
         self._directory.evict_idle()
         before = self.setup.clock.monotonic() - self.setup.options.history_s
-        for session in self._directory:
+        for count, session in enumerate(self._directory, 1):
             session.trim(before)
+            if not count % _TRIMMED_AT_ONCE:
+                await checkpoint()
 
     async def _prune(self) -> None:
         # What is left over is hidden already, and there is a next time.

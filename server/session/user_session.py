@@ -216,6 +216,11 @@ class UserSession:
                 await self._ready.wait()
 
     @property
+    def is_building(self) -> bool:
+        """Whether `built` would wait."""
+        return self._sources.is_building
+
+    @property
     def is_behind(self) -> bool:
         """Whether the feed still shows something from before the rows that `seq` names: a source is being
         built from them, or has not answered yet since it was."""

@@ -40,8 +40,8 @@ SYNTHETIC_ID: Final = SourceId("freya.synthetic")
 
 # The conjugate of the golden ratio: neighbouring seeds get phases far apart.
 _SPREAD: Final = 0.6180339887498949
-# Sources that tick before the loop gets its turn; each costs some 30 us with all that follows.
-_AT_ONCE: Final = 100
+# Sources that tick before the loop gets its turn, in which their changes are pushed; each costs some 30 us.
+_AT_ONCE: Final = 25
 _PAUSE_S: Final = 0.002
 _LETTERS: Final = "the quick brown fox jumps over the lazy dog and runs along the river bank at night " * 400
 
@@ -179,13 +179,14 @@ class Metronome:
     def _ring(self) -> None:
         self._timer, self._timer_at = None, math.inf
         now = self._clock.now().timestamp()
-        self._not_before = now + _PAUSE_S
         left = _AT_ONCE
         while self._waiting and self._waiting[0][0] <= now and left:
             left -= 1
             _, _, source = heapq.heappop(self._waiting)
             if not source.closed:
                 heapq.heappush(self._waiting, (source.tick(now), next(self._order), source))
+        # Who is behind goes on in the next turn.
+        self._not_before = now + _PAUSE_S if left else 0.0
         self._arm()
 
 

@@ -52,6 +52,7 @@ class Figures:
     latency: Timeline
     age: Timeline
     patches: Timeline
+    late: Timeline
     deltas: int = 0
     snapshots: int = 0
     bytes_in: int = 0
@@ -116,11 +117,12 @@ class Fleet:
 
     def figures(self) -> Figures:
         """What was counted so far."""
-        figures = Figures(Timeline(), Timeline(), Timeline())
+        figures = Figures(Timeline(), Timeline(), Timeline(), Timeline())
         for answer in self.tell("figures"):
             figures.latency.add(Timeline.from_wire(answer["latency"]))
             figures.age.add(Timeline.from_wire(answer["age"]))
             figures.patches.add(Timeline.from_wire(answer["patches"]))
+            figures.late.add(Timeline.from_wire(answer["late"]))
             figures.deltas += answer["deltas"]
             figures.snapshots += answer["snapshots"]
             figures.bytes_in += answer["bytesIn"]

@@ -235,6 +235,9 @@ class _Measure:
         self._add_pace(result, first, last, before, after)
         result.figures |= after.latency.total(begin, time.time() - 1).figures("latency")
         result.figures |= after.age.total(begin, time.time() - 1).figures("age")
+        late = after.late.total(begin, time.time() - 1)
+        result.figures["driver_late_p99_ms"] = round(late.percentile_ms(99), 3)
+        result.figures["driver_late_max_ms"] = round(late.max_ms, 3)
         result.figures["missing"] = clients.settle(time.time())
         self.finish(clients, result, begin)
         return result

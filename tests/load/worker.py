@@ -5,6 +5,7 @@ python -m tests.load.worker < commands
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ _TOKEN_S = 86_400.0
 _LOOK_S = 0.05
 _CONNECT_S = 600.0
 _MAX_PROBLEMS = 20
+_LATE_EVERY_S = 0.01
 
 
 class Worker:
@@ -44,6 +46,8 @@ class Worker:
         target = self._target = Target(begin["host"], begin["port"], token, begin["sources"])
         self.tally = Tally()
         self.patches = Timeline()
+        self.late = Timeline()
+        """How late this process itself was: what arrived meanwhile is older than it need have been."""
         self.problems: list[str] = []
         self.clients = [
             Client(
@@ -89,6 +93,13 @@ class Worker:
                 return self._figures()
             case unknown:
                 raise ValueError(f"no such command: {unknown}")
+
+    async def watch_self(self) -> None:
+        """Notes how late this process gets its turn, until cancelled."""
+        while True:
+            due = monotonic() + _LATE_EVERY_S
+            await anyio.sleep(_LATE_EVERY_S)
+            self.late.record(now_s(), (monotonic() - due) * 1000)
 
     async def leave(self) -> None:
         """Drops every connection."""
@@ -199,6 +210,7 @@ class Worker:
             "latency": tally.latency.wire(),
             "age": tally.age.wire(),
             "patches": self.patches.wire(),
+            "late": self.late.wire(),
             "deltas": tally.deltas,
             "snapshots": tally.snapshots,
             "bytesIn": tally.bytes_in,
@@ -266,19 +278,25 @@ def _say(answer: Json) -> None:
 
 async def _run() -> None:
     worker: Worker | None = None
-    async for line in anyio.wrap_file(sys.stdin.buffer):
-        command: Json = orjson.loads(line)
-        if worker is None:
-            worker = Worker(command)
-            _say({"done": {}})
-        else:
-            _say({"done": await worker.run(command)})
+    async with anyio.create_task_group() as group:
+        async for line in anyio.wrap_file(sys.stdin.buffer):
+            command: Json = orjson.loads(line)
+            if worker is None:
+                worker = Worker(command)
+                group.start_soon(worker.watch_self)
+                _say({"done": {}})
+            else:
+                _say({"done": await worker.run(command)})
+        group.cancel_scope.cancel()
     if worker is not None:
         await worker.leave()
 
 
 def main() -> None:
     """Runs until there are no more commands."""
+    # It would stop for half a second to look at what thousands of clients hold, and all that came meanwhile
+    # would be the server's delay. A run is short, and what is in circles is little.
+    gc.disable()
     anyio.run(_run, backend_options={"loop_factory": uvloop.new_event_loop})
 
 

@@ -53,7 +53,7 @@ class Post:
 
     async def watch(self, user: UserId) -> None:
         self.bus.watch(user)
-        await self.bus.wait_watching(user)
+        await self.bus.wait_watching([user])
 
     def _heard(self, kept: list[object] | list[Hint] | list[bytes] | list[bool]) -> Callable[[object], None]:
         def hear(what: object) -> None:

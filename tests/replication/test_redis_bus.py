@@ -96,7 +96,7 @@ async def test_who_is_watched_while_the_bus_is_away_is_heard_of_afterwards(frail
     post.bus.watch(ALICE)
     post.bus.unwatch(BOB)
     with fail_after(PATIENCE_S):
-        await post.bus.wait_watching(ALICE)
+        await post.bus.wait_watching([ALICE])
     proxy.refuses = False
     await _hears_again(speaker, post, 6)
     assert post.bus.statistics().watched == 1

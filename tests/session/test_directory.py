@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -18,6 +18,7 @@ from tests.session.conftest import ALICE, Listener, Replica, World
 from tests.session.providers import STAGE, Gate, Stage
 
 Ensure = Callable[[UserId], Awaitable[UserRows]]
+"""Of one user: these directories have no other."""
 
 
 @asynccontextmanager
@@ -25,6 +26,9 @@ async def directory_of(
     replica: Replica, ensure: Ensure, save: Callable[[UserSession], Awaitable[None]] | None = None
 ) -> AsyncGenerator[SessionDirectory]:
     """A directory over a replica's database whose creations the test can hold up."""
+
+    async def ensure_all(users: Sequence[UserId]) -> dict[UserId, UserRows]:
+        return {user: await ensure(user) for user in users}
 
     async def read(user: UserId) -> None:
         session = directory.get(user)
@@ -39,7 +43,7 @@ async def directory_of(
             group=group,
             bus=replica.bus,
             parts=replica.manager.parts,
-            ensure=ensure,
+            ensure=ensure_all,
             read=read,
             save=save or save_nothing,
         )

@@ -12,7 +12,7 @@ from storage.connection import connect
 from storage.database import Database
 from storage.errors import StorageUnavailable
 from storage.inbox import InboxItem
-from storage.loading import MAX_BATCH, Loader, UserRows, ensure_users, load
+from storage.loading import Loader, UserRows, ensure_users, load, wake_users
 from storage.source_configs import DefaultRow
 from tests.storage.waiting import until_someone_waits_for_a_lock
 from tests.storage.wire import Fault, Wire
@@ -114,28 +114,23 @@ async def test_a_returning_user_is_not_taken_for_the_one_that_was_deleted(databa
     assert list(rows[ALICE].configs) == [CLOCK, NEWS]
 
 
-async def test_a_storm_of_new_users_is_tens_of_queries(wire: Wire) -> None:
-    count = 10 * MAX_BATCH
-    loaded: list[UserRows] = []
-    async with Database.open(wire.dsn) as counted, anyio.create_task_group() as group:
-        loader = Loader(counted, group, DEFAULTS)
-
-        async def wake(number: int) -> None:
-            loaded.append(await loader.ensure_one(UserId(f"user-{number}")))
-
+async def test_who_wakes_up_for_the_first_time_gets_the_defaults_and_others_are_only_read(
+    wire: Wire,
+) -> None:
+    everyone = [UserId(f"user-{number}") for number in range(10)]
+    async with Database.open(wire.dsn) as counted:
+        await ensure_users(counted, everyone[:4], DEFAULTS)
         before = wire.executed
-        async with anyio.create_task_group() as sessions:
-            for number in range(count):
-                sessions.start_soon(wake, number)
-        # Ten looks; then who is new is made and read again, in as many batches, or a few more.
-        assert wire.executed - before <= 5 * 10
+        rows = await wake_users(counted, everyone, DEFAULTS)
+        # A look, then who is new is made and read again.
+        assert wire.executed - before <= 3
+        assert list(rows) == everyone
+        assert all(one.defaults_given and len(one.configs) == 2 for one in rows.values())
         before = wire.executed
-        async with anyio.create_task_group() as sessions:
-            for number in range(count):
-                sessions.start_soon(wake, number)
-        assert wire.executed - before <= 10 + 1
-    assert len(loaded) == 2 * count
-    assert all(rows.defaults_given and len(rows.configs) == 2 for rows in loaded)
+        assert {user: one.seq for user, one in (await wake_users(counted, everyone, DEFAULTS)).items()} == {
+            user: one.seq for user, one in rows.items()
+        }
+        assert wire.executed - before == 1
 
 
 async def test_who_asks_together_is_answered_together(wire: Wire, database: Database) -> None:
