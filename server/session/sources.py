@@ -51,6 +51,7 @@ class SessionSources:
         "_engine",
         "_on_built",
         "_parts",
+        "_remembered",
         "_rows",
         "_slots",
         "_told_gone",
@@ -75,6 +76,7 @@ class SessionSources:
         self._told_gone: dict[SourceId, tuple[object, ...]] | None = None
         self._builds = BuildQueue(user, parts, tasks, self._on_builds)
         self._closed = False
+        self._remembered = False
         # Kept while something is being built, which is given them when it is done.
         self._rows: UserRows | None = None
         self._changed: Event | None = None
@@ -145,9 +147,16 @@ class SessionSources:
 
     def remember(self) -> None:
         """What is known of the sources now is known to whoever asks for news from here on."""
+        if self._remembered:
+            return
+        self._remembered = True
         self._told_gone = None
         for slot in self._slots.values():
             slot.told = self._sign(slot.source_id)
+
+    def overlook(self) -> None:
+        """Something may have changed of which nobody was told."""
+        self._remembered = False
 
     def has_news(self, source_id: SourceId) -> bool:
         """Whether something is to be told of a source that was not so when it was last told of."""

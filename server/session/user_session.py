@@ -387,11 +387,15 @@ class UserSession:
         if self._listeners:
             for provider in self._parts.providers:
                 self._check_source(provider.source_id)
+        else:
+            self._sources.overlook()
 
     def _check_source(self, source_id: SourceId) -> None:
         """Tells of a source what was not so when it was last told of."""
         self._wake_ready()
-        if self._listeners and not self._applying and not self.closed and self._sources.has_news(source_id):
+        if not self._listeners:
+            self._sources.overlook()
+        elif not self._applying and not self.closed and self._sources.has_news(source_id):
             self._listeners.source_changed(self, self.source_state(source_id))
 
     def _set_listening(self, listening: bool) -> None:

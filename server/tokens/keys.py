@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa
+from jwt import PyJWK
 
 __all__ = [
     "ALGORITHMS",
@@ -61,12 +62,16 @@ class MalformedKeys(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TokenKey:
-    """One key. `verifies` checks signatures; `signs` makes them, where the private half is here."""
+    """One key. `verifies` checks signatures; `signs` makes them, where the private half is here.
+
+    `prepared` is `verifies` in a form of which the library need not find out with every token what it is.
+    """
 
     kid: str
     algorithm: Algorithm
     verifies: bytes | PublicKey = field(repr=False)
     signs: bytes | _PrivateKey | None = field(repr=False)
+    prepared: PyJWK | PublicKey = field(repr=False, compare=False)
 
     @classmethod
     def secret(cls, kid: str, key: bytes) -> TokenKey:
@@ -75,7 +80,8 @@ class TokenKey:
             raise MalformedKeys(
                 f"key {kid}: HS256 needs at least {_MIN_SECRET_BYTES} bytes, this one has {len(key)}"
             )
-        return cls(kid, "HS256", key, key)
+        octets = {"kty": "oct", "k": base64.urlsafe_b64encode(key).decode().rstrip("=")}
+        return cls(kid, "HS256", key, key, PyJWK(octets, algorithm="HS256"))
 
     @classmethod
     def asymmetric(cls, kid: str, key: PublicKey | _PrivateKey) -> TokenKey:
@@ -84,7 +90,7 @@ class TokenKey:
             key if isinstance(key, EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey) else None
         )
         public = cast("PublicKey", key) if private is None else private.public_key()
-        return cls(kid, algorithm_of(kid, public), public, private)
+        return cls(kid, algorithm_of(kid, public), public, private, public)
 
     def public_entry(self) -> str:
         """The text form of what others need to check our signatures. Raises MalformedKeys: HS256 has no
