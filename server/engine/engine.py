@@ -119,11 +119,10 @@ class FeedEngine:
         """What the sources know now."""
         return self._roster.view()
 
-    def save(self) -> dict[SourceId, SavedSource]:
-        """Each source's last good report, for `add(saved=...)` after a restart."""
-        now = self.clock.now()
-        saved = {slot.id: slot.saved(now) for slot in self._roster.slots.values()}
-        return {name: report for name, report in saved.items() if report is not None}
+    def saved(self, source_id: SourceId) -> SavedSource | None:
+        """A source's last good report, for `add(saved=...)` after a restart; None where there is nothing."""
+        slot = self._roster.slots.get(source_id)
+        return None if slot is None else slot.saved(self.clock.now())
 
     def statistics(self) -> EngineStatistics:
         """What it has done so far."""

@@ -32,7 +32,7 @@ __all__ = [
 class SavedSource:
     """A source's last good report, as it outlives the process.
 
-    `items` and `context` are the same objects as in the last `save()` where nothing changed. `input_key` is a
+    `items` and `context` are the same objects as the last time where nothing changed. `input_key` is a
     mark of the input that the report was made from: kept along, an old report is not shown beside a new place
     when the source fails after a restart.
     """

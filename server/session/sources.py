@@ -209,14 +209,13 @@ class SessionSources:
 
     def unsaved(self) -> Iterator[tuple[SourceId, bytes]]:
         """The answers that are not stored yet, encoded; afterwards they count as stored."""
-        for source_id, saved in self._engine.save().items():
-            slot = self._slots.get(source_id)
-            if slot is None or slot.running is None:
-                continue
+        for source_id, slot in self._slots.items():
             source = self._engine.source(source_id)
-            if source is not None and _comes_back(source):
+            if slot.running is None or (source is not None and _comes_back(source)):
                 continue
-            before = slot.saved
+            saved, before = self._engine.saved(source_id), slot.saved
+            if saved is None:
+                continue
             if before is None or before.items != saved.items or before.context != saved.context:
                 slot.saved = saved
                 yield source_id, encode_saved(saved, slot.running[0])
