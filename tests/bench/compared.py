@@ -20,7 +20,10 @@ from tests.bench.table import Table, Wanted, at_most
 from tests.load.fleet import Fleet, Plan, fleet
 from tests.load.target import Place, cost_of, own_server
 
-__all__ = ["fan_out", "own_feeds"]
+__all__ = ["BARE_US", "bare_update_us", "fan_out", "own_feeds"]
+
+BARE_US: Final = 16.0
+"""What an update of the bare loop costs on the machine that the targets were set for."""
 
 _FRAME: Final = 512
 _WARM_S: Final = 1.0
@@ -85,9 +88,29 @@ def own_feeds(table: Table, size: Size) -> None:
         measure = [lambda: _cost(ours, users, size.s(10)), lambda: _cost(bare, counted, size.s(10))]
         found = _in_turns(size.turns, measure)
     _tell(table, "own feeds", "an update", ["Freya", "bare encode, diff and write"], found)
-    _ratio(table, "own feeds", "Freya", "bare loop", [(turn[0], turn[1]) for turn in found], at_most(60 / 16))
+    _ratio(
+        table,
+        "own feeds",
+        "Freya",
+        "bare loop",
+        [(turn[0], turn[1]) for turn in found],
+        at_most(60 / BARE_US),
+    )
     ours_us = median(turn[0].total for turn in found)
     table.tell("own feeds", "Freya, CPU of an update", ours_us, "us", at_most(60))
+
+
+def bare_update_us(size: Size) -> float:
+    """The CPU of one update of the bare loop: the unit in which machines of different speed can be compared.
+    Where the targets were set, it is `BARE_US`."""
+    count, rate = size.of(1000), 2.0
+    with (
+        bare_loop("own", str(rate)) as bare,
+        fleet(bare, Plan(connections=count, counts_only=True), _silent) as counted,
+    ):
+        counted.connect()
+        sleep(_WARM_S)
+        return _cost(bare, counted, size.s(5)).total
 
 
 def _watched_server(stack: ExitStack, config: Mapping[str, object], settings: Mapping[str, str]) -> Place:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import orjson
@@ -14,7 +14,7 @@ from server.sources.synthetic import SyntheticConfig
 from tests.load.following import Follower, Tally, now_s
 from tests.load.link import Link, request_head
 
-__all__ = ["Client", "Refused", "Target"]
+__all__ = ["Client", "Later", "Refused", "Target"]
 
 Json = dict[str, Any]
 _PATIENCE_S = 60.0
@@ -22,6 +22,14 @@ _PATIENCE_S = 60.0
 
 class Refused(Exception):
     """The server did not let us in, or a request was answered by an error."""
+
+
+class Later(Refused):
+    """The error passes, and nothing was done: the same may be asked again in `after_s`."""
+
+    def __init__(self, text: str, after_s: float) -> None:
+        super().__init__(text)
+        self.after_s = after_s
 
 
 class Target:
@@ -115,7 +123,11 @@ class Client:
         if not answer:
             raise Refused(f"{method}: {self.lost}")
         if "error" in answer[0]:
-            raise Refused(f"{method}: {answer[0]['error']}")
+            error: Json = answer[0]["error"]
+            text, data = f"{method}: {error}", cast("Json", error.get("data") or {})
+            if data.get("temporary"):
+                raise Later(text, data.get("retryInMs", 1000) / 1000)
+            raise Refused(text)
         return answer[0]["result"]
 
     def drop(self) -> None:
