@@ -15,7 +15,19 @@ from time import monotonic
 from types import TracebackType
 from typing import Final, Protocol, TypeAlias
 
-__all__ = ["Attributes", "Begin", "Mark", "Span", "Stretch", "after", "installed", "mark", "request", "span"]
+__all__ = [
+    "Attributes",
+    "Begin",
+    "Mark",
+    "Span",
+    "Stretch",
+    "after",
+    "apart",
+    "installed",
+    "mark",
+    "request",
+    "span",
+]
 
 # A source that a request swapped inherits its trail, and goes on asking for hours: not the request's doing.
 _LASTS_S: Final = 60.0
@@ -100,6 +112,16 @@ def request(name: str, about: Callable[[], Attributes]) -> Stretch:
 def span(name: str, attributes: Attributes | None = None) -> Stretch:
     """A part of what the current trail does."""
     return after(mark(), name, attributes)
+
+
+@contextmanager
+def apart() -> Generator[None]:
+    """What is begun in this block is on nobody's trail."""
+    token = _here.set(None)
+    try:
+        yield
+    finally:
+        _here.reset(token)
 
 
 def mark() -> Mark | None:

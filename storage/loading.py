@@ -25,7 +25,7 @@ from storage.reminders import ReminderRow, read_overrides
 from storage.source_configs import DefaultRow, SourceConfigRow, default_columns
 from storage.source_state import StateRow
 
-__all__ = ["MAX_BATCH", "Loader", "UserRows", "ensure_users", "load", "wake_users"]
+__all__ = ["MAX_BATCH", "Loader", "UserRows", "ensure_users", "load"]
 
 MAX_BATCH: Final = 250  # users of one query: more would make one user wait for the rows of too many others
 _GATHER_S: Final = 0.005
@@ -75,18 +75,6 @@ async def ensure_users(
     """
     await database.run(_ENSURE, sorted(set(users)), *default_columns(defaults))
     return await load(database, users)
-
-
-async def wake_users(
-    database: Database, users: Sequence[UserId], defaults: Sequence[DefaultRow]
-) -> dict[UserId, UserRows]:
-    """The same for users most of whom have been here before: whoever has their rows is not written to. Raises
-    as `ensure_users` does."""
-    loaded = await load(database, users)
-    new = [user for user, rows in loaded.items() if not rows.defaults_given]
-    if new:
-        loaded.update(await ensure_users(database, new, defaults))
-    return loaded
 
 
 class Loader:

@@ -145,11 +145,11 @@ class Entrance:
         if isinstance(found, SessionError):
             self._turn_away(connection, found)
             return
-        session = self._feeds.warm(connection.user, since)
-        if session is None:  # it has ended meanwhile, or does not show yet what the client has seen
-            self._tasks.start(self._attach, connection, since, name="attach")
-            return
         try:
+            session = self._feeds.warm(connection.user, since)
+            if session is None:  # it has ended meanwhile, or does not show yet what the client has seen
+                self._tasks.start(self._attach, connection, since, name="attach")
+                return
             self._feeds.follow(connection, session, since, connection.params.min_interval_s)
             self._open(connection, b"", b"")
         except Exception:  # nobody else may suffer from it

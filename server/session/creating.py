@@ -20,10 +20,11 @@ from protocol.ids import UserId
 from server.engine.tasks import TaskScope
 from server.replication.bus import Bus
 from server.session.user_session import UserSession
+from server.tracing import apart
 from storage.errors import StorageUnavailable
 from storage.loading import UserRows
 
-__all__ = ["Creation", "Creations"]
+__all__ = ["Creation", "Creations", "Load"]
 
 _GATHER_S: Final = 0.005
 # Users of one read: their rows are taken apart in one turn of the loop.
@@ -33,6 +34,7 @@ _READS: Final = 2
 # Sessions made in one turn of the loop, about half a millisecond each.
 _MADE_AT_ONCE: Final = 8
 
+Load: TypeAlias = Callable[[Sequence[UserId]], Awaitable[Mapping[UserId, UserRows]]]
 _Make: TypeAlias = Callable[["Creation", UserRows], "Callable[[], Awaitable[None]] | None"]
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -49,7 +51,8 @@ class Creation:
         self.problem = "it could not be made"
         self.removed = False
         self.wanted = 0
-        """The latest write that was heard of: the session must contain it before anybody gets it."""
+        """The latest write that was heard of. A session that lacks it reads its rows again before it is given
+        to anybody."""
         self.over = False
         self._done: Event | None = None
         self._then: list[Callable[[Creation], None]] = []
@@ -85,22 +88,28 @@ class Creations:
         *,
         tasks: TaskScope,
         bus: Bus,
-        ensure: Callable[[Sequence[UserId]], Awaitable[Mapping[UserId, UserRows]]],
+        load: Load,
+        ensure: Load,
         make: _Make,
-        given_up: Callable[[UserId], None],
+        ended: Callable[[UserId], None],
     ) -> None:
-        """`ensure` reads the rows of users, who get the first ones if need be. `make` gives a creation its
-        session, or returns what there is to be waited for until then. `given_up` is told who has got none."""
+        """`load` reads the rows of users, `ensure` those of users who are to be given their first ones.
+
+        `make` gives a creation its session, or returns what there is to be waited for until then. `ended` is
+        called with every user for whom none is under way any more.
+        """
         self.created = self.failed = 0
         """How many have ended well, and how many have not (but for those that were taken back)."""
         self._tasks = tasks
         self._bus = bus
+        self._load = load
         self._ensure = ensure
         self._make = make
-        self._given_up = given_up
+        self._ended = ended
         self._reads = CapacityLimiter(_READS)
         self._by_user: dict[UserId, Creation] = {}
         self._gathering: _Batch | None = None
+        self._queued: dict[_Batch, None] = {}
 
     def __len__(self) -> int:
         return len(self._by_user)
@@ -120,7 +129,9 @@ class Creations:
         batch = self._gathering
         if batch is None:
             batch = self._gathering = _Batch()
-            self._tasks.start(self._serve, batch, name="session.create")
+            self._queued[batch] = None
+            with apart():  # it is the work of many
+                self._tasks.start(self._serve, batch, name="session.create")
         batch.creations.append(creation)
         if len(batch.creations) >= _READ_AT_ONCE:
             self._close(batch)
@@ -148,26 +159,46 @@ class Creations:
             with move_on_after(_GATHER_S):
                 await batch.closed.wait()
             async with self._reads:
+                del self._queued[batch]
                 self._close(batch)
+                if batch.hopeless:
+                    raise StorageUnavailable("none", "it has just failed others")
                 await self._make_all(batch)
         except StorageUnavailable as problem:
-            for creation in batch.creations:
+            for creation in (*batch.creations, *batch.new):
                 creation.problem = "the store does not answer"
-            _log.warning("session_creation_failed", problem=problem.reason, users=len(batch.creations))
+            _log.warning("session_creation_failed", problem=problem.reason)
+            # Those who waited for their turn meanwhile would wait as long again, one batch after another.
+            for queued in tuple(self._queued):
+                queued.hopeless = True
+                self._close(queued)
         finally:
+            self._queued.pop(batch, None)
             self._close(batch)
-            self._end_all(batch.made)
-            self._end_all(batch.creations)
+            for left in (batch.made, batch.creations, batch.new):
+                self._end_all(left)
 
     async def _make_all(self, batch: _Batch) -> None:
         users = [creation.user for creation in batch.creations]
         await self._bus.wait_watching(users)
-        rows = await self._ensure(users)
+        rows = await self._load(users)
+        # Who has been here before does not wait for what is written for the others.
+        known = [creation for creation in batch.creations if rows[creation.user].defaults_given]
+        batch.new.extend(one for one in batch.creations if not rows[one.user].defaults_given)
+        batch.creations = deque(known)
+        await self._make_each(batch, rows)
+        if batch.new:
+            rows = await self._ensure([creation.user for creation in batch.new])
+            batch.creations, batch.new = batch.new, deque()
+            await self._make_each(batch, rows)
+
+    async def _make_each(self, batch: _Batch, rows: Mapping[UserId, UserRows]) -> None:
         while batch.creations:
             while batch.creations and len(batch.made) < _MADE_AT_ONCE:
-                creation = batch.creations.popleft()
+                creation = batch.creations[0]
                 if self._make_one(creation, rows[creation.user]):
                     batch.made.append(creation)
+                batch.creations.popleft()
             # Everybody else's turn. And sources that answer as soon as they are asked have done so then:
             # what they say is in the first state that is seen.
             await checkpoint()
@@ -204,16 +235,20 @@ class Creations:
             self.created += 1
         else:
             self.failed += not creation.removed
-            self._given_up(creation.user)
+        self._ended(creation.user)
         creation.end()
 
 
 class _Batch:
     """Those whose rows one read brings, and of them those who have their session and are still to be told."""
 
-    __slots__ = ("closed", "creations", "made")
+    __slots__ = ("closed", "creations", "hopeless", "made", "new")
 
     def __init__(self) -> None:
         self.creations: deque[Creation] = deque()
         self.made: deque[Creation] = deque()
+        self.new: deque[Creation] = deque()
+        """Those who are to be given their first rows."""
+        self.hopeless = False
+        """The store has failed others while this one waited for its turn."""
         self.closed = Event()

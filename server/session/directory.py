@@ -5,7 +5,7 @@ Keeps the sessions, those in the making, and the idle ones in the order in which
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -13,11 +13,12 @@ from typing import Final
 import structlog
 from anyio import CapacityLimiter, Event
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 
 from protocol.ids import UserId
 from server.engine.tasks import TaskScope
 from server.replication.bus import Bus
-from server.session.creating import Creation, Creations
+from server.session.creating import Creation, Creations, Load
 from server.session.errors import (
     SessionError,
     SessionRemoved,
@@ -64,12 +65,14 @@ class SessionDirectory:
         group: TaskGroup,
         bus: Bus,
         parts: SessionParts,
-        ensure: Callable[[Sequence[UserId]], Awaitable[Mapping[UserId, UserRows]]],
+        load: Load,
+        ensure: Load,
         read: Callable[[UserId], Awaitable[None]],
         save: Callable[[UserSession], Awaitable[None]],
     ) -> None:
-        """`ensure` reads the rows of users, who get the first ones if need be; `read` reads those of a live
-        session again and applies them; `save` stores what a session shows."""
+        """`load` reads the rows of users, `ensure` those of users who are to get their first ones; `read`
+        reads those of a live session again, and applies them; `save` stores what a session shows.
+        """
         self._group = group
         self._tasks = TaskScope(group)
         self._bus = bus
@@ -78,7 +81,7 @@ class SessionDirectory:
         self._save = save
         self._sessions: dict[UserId, UserSession] = {}
         self._creations = Creations(
-            tasks=self._tasks, bus=bus, ensure=ensure, make=self._open, given_up=self._unwatch
+            tasks=self._tasks, bus=bus, load=load, ensure=ensure, make=self._open, ended=self._unwatch
         )
         self._idle: dict[UserId, UserSession] = {}  # the longest idle first
         self._ending: dict[UserId, Event] = {}
@@ -186,11 +189,14 @@ class SessionDirectory:
     async def aclose(self) -> None:
         """Ends every session. Idempotent."""
         self.refuse()
-        sessions = tuple(self)
-        for start in range(0, len(sessions), _CLOSING_AT_ONCE):
-            together = sessions[start : start + _CLOSING_AT_ONCE]
-            for ended in [self.end(session, "shutdown", save=False) for session in together]:
-                await ended.wait()
+        endings: list[Event] = []
+        for session in self:
+            if not session.closed:
+                endings.append(self.end(session, "shutdown", save=False))
+                if not len(endings) % _CLOSING_AT_ONCE:
+                    await checkpoint()
+        for ended in endings:
+            await ended.wait()
         await self._tasks.aclose()
 
     def statistics(self) -> DirectoryStatistics:

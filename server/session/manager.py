@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 import structlog
-from anyio import CancelScope, create_task_group
+from anyio import CancelScope, Lock, create_task_group
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
@@ -37,15 +37,14 @@ from server.tracing import span
 from storage import action_results, inbox, source_state, users
 from storage.database import WriteTx
 from storage.errors import StorageUnavailable
-from storage.loading import Loader, UserRows, load, wake_users
+from storage.loading import Loader, UserRows, ensure_users, load
 
 __all__ = ["SessionManager"]
 
 T = TypeVar("T")
 
-# Sessions whose answers are stored by one statement, and so many of them encoded in one turn of the loop.
-_SAVED_AT_ONCE: Final = 100
-_ENCODED_AT_ONCE: Final = 10
+# Sessions whose answers are encoded in one turn of the loop, and stored by one statement.
+_SAVED_AT_ONCE: Final = 25
 _TRIMMED_AT_ONCE: Final = 250
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -74,7 +73,8 @@ class SessionManager:
             group=group,
             bus=setup.bus,
             parts=self.parts,
-            ensure=self._wake,
+            load=self._load,
+            ensure=self._ensure,
             read=self.reread,
             save=self._save_one,
         )
@@ -88,6 +88,7 @@ class SessionManager:
         )
         self._wall = WallClock(setup.clock)
         self._rebuilds: dict[SourceId, Rebuild] = {}
+        self._saving = Lock()
         self._reads = self._looks = self._looks_differing = 0
 
     @classmethod
@@ -298,11 +299,14 @@ class SessionManager:
     def _idle_changed(self, session: UserSession) -> None:
         self._directory.idle_changed(session)
 
-    async def _wake(self, users: Sequence[UserId]) -> Mapping[UserId, UserRows]:
-        return await wake_users(self.setup.database, users, self.setup.defaults)
+    async def _load(self, users: Sequence[UserId]) -> Mapping[UserId, UserRows]:
+        return await load(self.setup.database, users)
+
+    async def _ensure(self, users: Sequence[UserId]) -> Mapping[UserId, UserRows]:
+        return await ensure_users(self.setup.database, users, self.setup.defaults)
 
     async def _load_now(self, user: UserId) -> UserRows:
-        return (await load(self.setup.database, [user]))[user]
+        return (await self._load([user]))[user]
 
     def _apply(self, user: UserId, rows: UserRows) -> None:
         session = self._directory.get(user)
@@ -334,23 +338,19 @@ class SessionManager:
 
     async def save(self) -> None:
         """Stores what the sources of all sessions show, where that has changed since the last time."""
-        dirty = [session for session in self._directory if session.dirty]
-        for start in range(0, len(dirty), _SAVED_AT_ONCE):
-            if not await self._save(dirty[start : start + _SAVED_AT_ONCE]):
-                break  # the others would wait for the same silence
+        async with self._saving:  # the last time, at the end, has what the one before could not finish
+            dirty = [session for session in self._directory if session.dirty]
+            for start in range(0, len(dirty), _SAVED_AT_ONCE):
+                if not await self._save(dirty[start : start + _SAVED_AT_ONCE]):
+                    break  # the others would wait for the same silence
 
     async def _save_one(self, session: UserSession) -> None:
         await self._save([session])
 
     async def _save(self, sessions: Sequence[UserSession]) -> bool:
-        unsaved: dict[UserId, Mapping[SourceId, bytes]] = {}
+        unsaved = {session.user: answers for session in sessions if (answers := session.unsaved())}
         saved = False
         try:
-            for count, session in enumerate(sessions, 1):
-                if answers := session.unsaved():
-                    unsaved[session.user] = answers
-                if not count % _ENCODED_AT_ONCE:
-                    await checkpoint()
             saved = await source_state.save_many(self.setup.database, unsaved)
         finally:
             if not saved:  # also when cancelled on the way

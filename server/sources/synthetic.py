@@ -141,8 +141,8 @@ class SyntheticSource(FeedSource):
 
 
 class Metronome:
-    """One timer for all sources of a process. It rings at most every `_PAUSE_S`, so that thousands of ticks a
-    second are not as many turns of the event loop; a tick may be late by that."""
+    """One timer for all sources of a process. While it keeps up, it rings at most every `_PAUSE_S`, so that
+    thousands of ticks a second are not as many turns of the event loop; a tick may be late by that."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -62,9 +62,9 @@ class MalformedKeys(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TokenKey:
-    """One key. `verifies` checks signatures; `signs` makes them, where the private half is here.
+    """One key. `verifies` is what checks signatures; `signs` makes them, where the private half is here.
 
-    `prepared` is `verifies` in a form of which the library need not find out with every token what it is.
+    `prepared` is `verifies` as it is handed to the library, which need not find out then what it is.
     """
 
     kid: str

@@ -9,12 +9,14 @@ import anyio
 import pytest
 
 from protocol.ids import UserId
+from server.session.creating import Load
 from server.session.directory import SessionDirectory
-from server.session.errors import SessionUnavailable
+from server.session.errors import SessionError, SessionUnavailable
 from server.session.user_session import UserSession
+from storage.errors import StorageUnavailable
 from storage.loading import UserRows, ensure_users, load
 from storage.source_configs import DefaultRow
-from tests.session.conftest import ALICE, Listener, Replica, World
+from tests.session.conftest import ALICE, BOB, Listener, Replica, World
 from tests.session.providers import STAGE, Gate, Stage
 
 Ensure = Callable[[UserId], Awaitable[UserRows]]
@@ -23,9 +25,15 @@ Ensure = Callable[[UserId], Awaitable[UserRows]]
 
 @asynccontextmanager
 async def directory_of(
-    replica: Replica, ensure: Ensure, save: Callable[[UserSession], Awaitable[None]] | None = None
+    replica: Replica,
+    ensure: Ensure,
+    save: Callable[[UserSession], Awaitable[None]] | None = None,
+    load_all: Load | None = None,
 ) -> AsyncGenerator[SessionDirectory]:
     """A directory over a replica's database whose creations the test can hold up."""
+
+    async def nobody_was_here(users: Sequence[UserId]) -> dict[UserId, UserRows]:
+        return {user: UserRows(user) for user in users}
 
     async def ensure_all(users: Sequence[UserId]) -> dict[UserId, UserRows]:
         return {user: await ensure(user) for user in users}
@@ -43,6 +51,7 @@ async def directory_of(
             group=group,
             bus=replica.bus,
             parts=replica.manager.parts,
+            load=load_all or nobody_was_here,
             ensure=ensure_all,
             read=read,
             save=save or save_nothing,
@@ -141,3 +150,88 @@ async def test_a_source_that_is_built_while_its_session_ends_is_closed_with_it(w
         saving.open()
         await directory.remove(ALICE, "removed")
     assert stage.made[0].closed
+
+
+async def test_who_has_been_here_before_does_not_wait_for_what_is_written_for_new_users(
+    world: World,
+) -> None:
+    replica = await world.replica(Stage())
+    await ensure_users(replica.database, [ALICE], [DefaultRow(STAGE, True, {})])
+    gate = Gate()
+    refused: list[UserId] = []
+
+    async def read(users: Sequence[UserId]) -> dict[UserId, UserRows]:
+        return await load(replica.database, users)
+
+    async def give(user: UserId) -> UserRows:
+        await gate.pass_()
+        raise StorageUnavailable("none", "locked")
+
+    async with directory_of(replica, give, load_all=read) as directory, anyio.create_task_group() as group:
+
+        async def be_new() -> None:
+            with pytest.raises(SessionUnavailable):
+                await directory.get_or_create(BOB)
+            refused.append(BOB)
+
+        group.start_soon(be_new)
+        await anyio.lowlevel.checkpoint()
+        session = await directory.get_or_create(ALICE)
+        await gate.arrived.wait()
+        assert not session.closed
+        assert refused == []
+        gate.open()
+    assert refused == [BOB]
+
+
+async def test_when_the_store_fails_some_those_behind_them_are_told_at_once(world: World) -> None:
+    replica = await world.replica(Stage())
+    gate, told, reads = Gate(), [0], [0]
+
+    async def read(users: Sequence[UserId]) -> dict[UserId, UserRows]:
+        reads[0] += 1
+        await gate.pass_()
+        raise StorageUnavailable("none", "no answer")
+
+    async def never(user: UserId) -> UserRows:
+        raise AssertionError("nobody gets that far")
+
+    def hear(found: UserSession | SessionError) -> None:
+        assert isinstance(found, SessionUnavailable)
+        told[0] += 1
+
+    async with directory_of(replica, never, load_all=read) as directory:
+        for number in range(1000):
+            directory.prepare(UserId(f"user-{number}"), hear)
+        await gate.arrived.wait()
+        gate.open()
+        with anyio.fail_after(20.0):
+            while told[0] < 1000:
+                await anyio.lowlevel.checkpoint()
+        # Two at a time, of ten in all.
+        assert reads[0] <= 2
+        assert replica.bus.statistics().watched == 0
+        # And who comes after that is tried anew.
+        with pytest.raises(SessionUnavailable):
+            await directory.get_or_create(ALICE)
+        assert reads[0] == 3
+
+
+async def test_a_session_that_ends_before_it_is_given_is_watched_no_more(world: World) -> None:
+    gate = Gate()
+    replica = await world.replica(Stage(on_build=lambda _: gate.pass_()))
+    found: list[UserSession | SessionError] = []
+
+    async def ensure(user: UserId) -> UserRows:
+        return (await ensure_users(replica.database, [user], [DefaultRow(STAGE, True, {})]))[user]
+
+    async with directory_of(replica, ensure) as directory:
+        directory.prepare(ALICE, found.append)
+        await gate.arrived.wait()
+        session = directory.get(ALICE)
+        assert session is not None
+        ended = directory.end(session, "removed")
+        gate.open()
+        await ended.wait()
+        await world.eventually(lambda: bool(found))
+        assert replica.bus.statistics().watched == 0

@@ -12,7 +12,7 @@ from storage.connection import connect
 from storage.database import Database
 from storage.errors import StorageUnavailable
 from storage.inbox import InboxItem
-from storage.loading import Loader, UserRows, ensure_users, load, wake_users
+from storage.loading import Loader, UserRows, ensure_users, load
 from storage.source_configs import DefaultRow
 from tests.storage.waiting import until_someone_waits_for_a_lock
 from tests.storage.wire import Fault, Wire
@@ -112,25 +112,6 @@ async def test_a_returning_user_is_not_taken_for_the_one_that_was_deleted(databa
     rows = await ensure_users(database, [ALICE], DEFAULTS)
     assert rows[ALICE].seq > tx.seq
     assert list(rows[ALICE].configs) == [CLOCK, NEWS]
-
-
-async def test_who_wakes_up_for_the_first_time_gets_the_defaults_and_others_are_only_read(
-    wire: Wire,
-) -> None:
-    everyone = [UserId(f"user-{number}") for number in range(10)]
-    async with Database.open(wire.dsn) as counted:
-        await ensure_users(counted, everyone[:4], DEFAULTS)
-        before = wire.executed
-        rows = await wake_users(counted, everyone, DEFAULTS)
-        # A look, then who is new is made and read again.
-        assert wire.executed - before <= 3
-        assert list(rows) == everyone
-        assert all(one.defaults_given and len(one.configs) == 2 for one in rows.values())
-        before = wire.executed
-        assert {user: one.seq for user, one in (await wake_users(counted, everyone, DEFAULTS)).items()} == {
-            user: one.seq for user, one in rows.items()
-        }
-        assert wire.executed - before == 1
 
 
 async def test_who_asks_together_is_answered_together(wire: Wire, database: Database) -> None:
