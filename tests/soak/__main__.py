@@ -28,6 +28,7 @@ from tests.support.redis import RedisServer
 __all__ = ["main"]
 
 _EVERY_S = 2.0
+_FIRST_S = 10.0
 _USERS, _PARTS = 1000, 5
 _MIB = 1 << 20
 _HEIGHT = 200
@@ -86,6 +87,9 @@ async def _churned(house: House, swaps: int, connects: int) -> list[str]:
 
 
 async def _soaked(house: House, seconds: float, seed: int, svg: Path | None) -> list[str]:
+    # What is opened when it is first needed, and kept (a second connection to Redis), is there afterwards.
+    async with mixed_load(house, seed):
+        await anyio.sleep(_FIRST_S)
     before = await house.at_rest(sessions=0)
     _tell("before", before)
     samples: list[Sample] = []
