@@ -161,20 +161,21 @@ class Creations:
             async with self._reads:
                 del self._queued[batch]
                 self._close(batch)
-                if batch.hopeless:
-                    raise StorageUnavailable("none", "it has just failed others")
-                await self._make_all(batch)
+                if not batch.hopeless:
+                    await self._make_all(batch)
         except StorageUnavailable as problem:
-            for creation in (*batch.creations, *batch.new):
-                creation.problem = "the store does not answer"
             _log.warning("session_creation_failed", problem=problem.reason)
             # Those who waited for their turn meanwhile would wait as long again, one batch after another.
-            for queued in tuple(self._queued):
-                queued.hopeless = True
-                self._close(queued)
+            # Only a read that was tried says so: else one refusal would be the reason of the next, for ever.
+            for one in (batch, *self._queued):
+                one.hopeless = True
+                self._close(one)
         finally:
             self._queued.pop(batch, None)
             self._close(batch)
+            if batch.hopeless:
+                for creation in (*batch.creations, *batch.new):
+                    creation.problem = "the store does not answer"
             for left in (batch.made, batch.creations, batch.new):
                 self._end_all(left)
 
@@ -250,5 +251,5 @@ class _Batch:
         self.new: deque[Creation] = deque()
         """Those who are to be given their first rows."""
         self.hopeless = False
-        """The store has failed others while this one waited for its turn."""
+        """The store has failed this one, or others while it waited for its turn."""
         self.closed = Event()

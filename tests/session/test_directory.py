@@ -235,3 +235,41 @@ async def test_a_session_that_ends_before_it_is_given_is_watched_no_more(world: 
         await ended.wait()
         await world.eventually(lambda: bool(found))
         assert replica.bus.statistics().watched == 0
+
+
+async def test_once_the_store_is_back_who_comes_is_not_refused_for_those_before(world: World) -> None:
+    replica = await world.replica(Stage())
+    gate, reads, refused = Gate(), [0], [0]
+    made: list[UserSession] = []
+
+    async def read(users: Sequence[UserId]) -> dict[UserId, UserRows]:
+        reads[0] += 1
+        if reads[0] <= 2:
+            await gate.pass_()
+            raise StorageUnavailable("none", "no answer")
+        return {user: UserRows(user, seq=1, exists=True, defaults_given=True) for user in users}
+
+    async def never(user: UserId) -> UserRows:
+        raise AssertionError("nobody is new")
+
+    def come(number: int) -> None:
+        directory.prepare(UserId(f"user-{number}"), hear)
+
+    def hear(found: UserSession | SessionError) -> None:
+        if isinstance(found, UserSession):
+            made.append(found)
+            return
+        refused[0] += 1
+        if refused[0] < 2000:
+            come(1000 + refused[0])
+
+    async with directory_of(replica, never, load_all=read) as directory:
+        for number in range(1000):
+            come(number)
+        await gate.arrived.wait()
+        gate.open()
+        with anyio.fail_after(20.0):
+            while len(made) < 1000:
+                await anyio.lowlevel.checkpoint()
+        # Those who were there, and a batch that came between the two reads that failed.
+        assert refused[0] <= 1100
